@@ -1,0 +1,1 @@
+//! The device side: setup, registration, tokens, policy

@@ -1,0 +1,1 @@
+//! The connection point: dials out to every gateway, forwards in, listens nowhere

@@ -1,0 +1,1 @@
+//! What operators see: the REST API over the site's operations

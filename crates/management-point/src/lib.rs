@@ -1,0 +1,1 @@
+//! Authenticates device messages, one handler per endpoint, and the token service

@@ -1,0 +1,485 @@
+//! Signed requests and signed answers: HTTP Message Signatures (RFC 9421) with
+//! Content-Digest (RFC 9530), in one fixed profile (settled point 13).
+//!
+//! A request is signed by the device's registered RSA key over method, role-relative path,
+//! client id, message id, token digest and body digest. The path stands in a header of ours,
+//! because the connection point rewrites the request line. An answer is signed by the site's
+//! message key (P-256) over its status, the id of the message that it answers, its reason and
+//! its body digest. A gateway can so neither alter nor invent nor swap either (R40).
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::id::{ClientId, Guid, Thumbprint};
+use crate::limits;
+use crate::reason;
+use crate::time::Timestamp;
+
+/// The role-relative target that was signed.
+pub const PATH: &str = "roamgate-path";
+/// The sender's client id; `-` before registration.
+pub const CLIENT_ID: &str = "roamgate-client-id";
+/// Names the message; taken once.
+pub const MESSAGE_ID: &str = "roamgate-message-id";
+/// Digest of the token sent along; `-` without one.
+pub const TOKEN_DIGEST: &str = "roamgate-token-digest";
+/// Base64 of the sender's certificate, for a receiver that may not know it; on an answer the
+/// chain, leaf first, separated by commas.
+pub const CERTIFICATE: &str = "roamgate-certificate";
+/// Set to `chain` by a client that does not know the site's message certificate yet.
+pub const WANT: &str = "roamgate-want";
+/// Names the message that an answer answers.
+pub const ANSWERS: &str = "roamgate-answers";
+const CONTENT_DIGEST: &str = "content-digest";
+const SIGNATURE_INPUT: &str = "signature-input";
+const SIGNATURE: &str = "signature";
+
+/// Every header of this profile: what a gateway and a connection point must let through.
+pub const HEADERS: &[&str] = &[
+    PATH,
+    CLIENT_ID,
+    MESSAGE_ID,
+    TOKEN_DIGEST,
+    CERTIFICATE,
+    WANT,
+    ANSWERS,
+    CONTENT_DIGEST,
+    SIGNATURE_INPUT,
+    SIGNATURE,
+];
+
+/// What stands for "none" in a signed header.
+const NONE: &str = "-";
+const REQUEST_COMPONENTS: [&str; 5] = [PATH, CLIENT_ID, MESSAGE_ID, TOKEN_DIGEST, CONTENT_DIGEST];
+const REQUEST_ALGORITHM: &str = "rsa-v1_5-sha256";
+const ANSWER_ALGORITHM: &str = "ecdsa-p256-sha256";
+
+/// A header as name and value.
+pub type Header = (&'static str, String);
+
+/// Why a signed request or answer was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// A header of the profile is missing, too long or malformed.
+    #[error("the header {0} is missing or malformed")]
+    Header(&'static str),
+    /// Signed for another path, another token or another body.
+    #[error("the signature is for another {0}")]
+    Other(&'static str),
+    /// The key in the certificate is not the one named, or cannot be read.
+    #[error("the certificate is not that of the key that signed")]
+    Key,
+    /// The signature does not fit.
+    #[error("the signature does not fit")]
+    Signature,
+}
+
+/// A request about to be signed.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestToSign<'a> {
+    /// The method as sent.
+    pub method: &'a str,
+    /// Path and query as the role will see them.
+    pub target: &'a str,
+    /// The sender, once registered.
+    pub client: Option<ClientId>,
+    /// A fresh id.
+    pub message_id: Guid,
+    /// The token sent along.
+    pub token: Option<&'a str>,
+    /// The body as sent.
+    pub body: &'a [u8],
+}
+
+impl RequestToSign<'_> {
+    /// The headers that sign it. `sign` is RSASSA-PKCS1-v1_5 with SHA-256 by the key of the
+    /// certificate `key`, bytes in the usual order. Fails only as `sign` fails.
+    pub fn headers<E>(
+        &self,
+        created: Timestamp,
+        key: Thumbprint,
+        sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+    ) -> Result<Vec<Header>, E> {
+        let mut headers = vec![
+            (PATH, self.target.to_owned()),
+            (CLIENT_ID, self.client.map_or_else(|| NONE.to_owned(), |id| id.to_string())),
+            (MESSAGE_ID, self.message_id.to_string()),
+            (TOKEN_DIGEST, self.token.map_or_else(|| NONE.to_owned(), |token| sha256(token.as_bytes()))),
+            (CONTENT_DIGEST, sha256(self.body)),
+        ];
+        let parameters = parameters("@method", &REQUEST_COMPONENTS, created, key, REQUEST_ALGORITHM);
+        let base = base("@method", self.method, headers.iter().map(|(n, v)| (*n, v.as_str())), &parameters);
+        let signature = sign(base.as_bytes())?;
+        headers.push((SIGNATURE_INPUT, format!("roamgate={parameters}")));
+        headers.push((SIGNATURE, format!("roamgate=:{}:", STANDARD.encode(signature))));
+        Ok(headers)
+    }
+}
+
+/// A request that says it is signed; nothing is believed until [`SignedRequest::verify`].
+#[derive(Debug, Clone)]
+pub struct SignedRequest {
+    /// Who says it sent this.
+    pub client: Option<ClientId>,
+    /// Names the message.
+    pub message_id: Guid,
+    /// Thumbprint of the certificate whose key signed.
+    pub key: Thumbprint,
+    /// When it was signed.
+    pub created: Timestamp,
+    content_digest: String,
+    token_digest: String,
+    base: String,
+    signature: Vec<u8>,
+}
+
+impl SignedRequest {
+    /// Reads the headers of a request; `None` when it is not signed at all.
+    ///
+    /// `target` is the path and query as the role sees them and must be what was signed.
+    pub fn parse<'a>(
+        method: &str,
+        target: &str,
+        header: impl Fn(&str) -> Option<&'a str>,
+    ) -> Result<Option<Self>, SignatureError> {
+        if header(SIGNATURE).is_none() && header(SIGNATURE_INPUT).is_none() {
+            return Ok(None);
+        }
+        let values = read(&REQUEST_COMPONENTS, &header)?;
+        let value = |name: &'static str| {
+            values.iter().find(|(n, _)| *n == name).map(|(_, v)| *v).ok_or(SignatureError::Header(name))
+        };
+        if value(PATH)? != target {
+            return Err(SignatureError::Other("path"));
+        }
+        let client = match value(CLIENT_ID)? {
+            NONE => None,
+            id => Some(id.parse().map_err(|_| SignatureError::Header(CLIENT_ID))?),
+        };
+        let message_id = value(MESSAGE_ID)?.parse().map_err(|_| SignatureError::Header(MESSAGE_ID))?;
+        let input = Input::read(&header, "@method", &REQUEST_COMPONENTS, REQUEST_ALGORITHM)?;
+        Ok(Some(Self {
+            client,
+            message_id,
+            key: input.key,
+            created: input.created,
+            content_digest: value(CONTENT_DIGEST)?.to_owned(),
+            token_digest: value(TOKEN_DIGEST)?.to_owned(),
+            base: base("@method", method, values.iter().copied(), &input.parameters),
+            signature: input.signature,
+        }))
+    }
+
+    /// Checks the signature by this certificate's key, and that body and token are those signed.
+    /// Whether `created` is recent and the message id new is for the caller to judge.
+    pub fn verify(&self, certificate: &[u8], token: Option<&str>, body: &[u8]) -> Result<(), SignatureError> {
+        if Thumbprint::of(certificate) != self.key {
+            return Err(SignatureError::Key);
+        }
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| SignatureError::Key)?;
+        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, parsed.public_key().raw)
+            .verify(self.base.as_bytes(), &self.signature)
+            .map_err(|_| SignatureError::Signature)?;
+        if self.content_digest != sha256(body) {
+            return Err(SignatureError::Other("body"));
+        }
+        if self.token_digest != token.map_or_else(|| NONE.to_owned(), |token| sha256(token.as_bytes())) {
+            return Err(SignatureError::Other("token"));
+        }
+        Ok(())
+    }
+}
+
+/// An answer about to be signed.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerToSign<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// The message that it answers.
+    pub answers: Guid,
+    /// The reason code of a refusal, as in the header [`reason::HEADER`].
+    pub reason: Option<&'a str>,
+    /// The body as sent.
+    pub body: &'a [u8],
+}
+
+impl AnswerToSign<'_> {
+    /// The headers that sign it. `sign` is ECDSA P-256 with SHA-256, 64 bytes (r and s).
+    pub fn headers<E>(
+        &self,
+        created: Timestamp,
+        key: Thumbprint,
+        sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+    ) -> Result<Vec<Header>, E> {
+        let mut headers = vec![(ANSWERS, self.answers.to_string()), (CONTENT_DIGEST, sha256(self.body))];
+        let components = answer_components(self.reason.is_some());
+        let parameters = parameters("@status", components, created, key, ANSWER_ALGORITHM);
+        let signed =
+            headers.iter().map(|(n, v)| (*n, v.as_str())).chain(self.reason.map(|r| (reason::HEADER, r)));
+        let base = base("@status", &self.status.to_string(), signed, &parameters);
+        let signature = sign(base.as_bytes())?;
+        headers.push((SIGNATURE_INPUT, format!("roamgate={parameters}")));
+        headers.push((SIGNATURE, format!("roamgate=:{}:", STANDARD.encode(signature))));
+        Ok(headers)
+    }
+}
+
+/// Checks a signed answer by the message certificate: that it answers `answers`, has this
+/// status, and this body. Returns the thumbprint of the key that it names even on failure of
+/// the key alone, so that the caller can fetch the certificate: see [`answer_key`].
+pub fn verify_answer<'a>(
+    certificate: &[u8],
+    status: u16,
+    answers: Guid,
+    header: impl Fn(&str) -> Option<&'a str>,
+    body: &[u8],
+) -> Result<(), SignatureError> {
+    let components = answer_components(header(reason::HEADER).is_some());
+    let values = read(components, &header)?;
+    let input = Input::read(&header, "@status", components, ANSWER_ALGORITHM)?;
+    if Thumbprint::of(certificate) != input.key {
+        return Err(SignatureError::Key);
+    }
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| SignatureError::Key)?;
+    let base = base("@status", &status.to_string(), values.iter().copied(), &input.parameters);
+    let point = parsed.public_key().subject_public_key.data.as_ref();
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
+        .verify(base.as_bytes(), &input.signature)
+        .map_err(|_| SignatureError::Signature)?;
+    if header(ANSWERS) != Some(answers.to_string().as_str()) {
+        return Err(SignatureError::Other("request"));
+    }
+    if header(CONTENT_DIGEST) != Some(sha256(body).as_str()) {
+        return Err(SignatureError::Other("body"));
+    }
+    Ok(())
+}
+
+/// The key that a signed answer names; `None` when the answer is not signed.
+pub fn answer_key<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<Thumbprint> {
+    let components = answer_components(header(reason::HEADER).is_some());
+    Input::read(&header, "@status", components, ANSWER_ALGORITHM).ok().map(|input| input.key)
+}
+
+/// Reads the header [`CERTIFICATE`]: one to three certificates (DER), leaf first.
+pub fn read_certificates(value: &str) -> Result<Vec<Vec<u8>>, SignatureError> {
+    if value.len() > limits::CERTIFICATE_HEADER_BYTES {
+        return Err(SignatureError::Header(CERTIFICATE));
+    }
+    let chain: Result<Vec<_>, _> =
+        value.split(',').take(4).map(|part| STANDARD.decode(part.trim())).collect();
+    match chain {
+        Ok(chain) if chain.len() <= 3 => Ok(chain),
+        _ => Err(SignatureError::Header(CERTIFICATE)),
+    }
+}
+
+/// Writes the header [`CERTIFICATE`].
+pub fn write_certificates<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> String {
+    chain.into_iter().map(|der| STANDARD.encode(der)).collect::<Vec<_>>().join(",")
+}
+
+fn answer_components(with_reason: bool) -> &'static [&'static str] {
+    if with_reason { &[ANSWERS, CONTENT_DIGEST, reason::HEADER] } else { &[ANSWERS, CONTENT_DIGEST] }
+}
+
+/// `sha-256=:…:` of RFC 9530.
+fn sha256(bytes: &[u8]) -> String {
+    format!("sha-256=:{}:", STANDARD.encode(digest(&SHA256, bytes)))
+}
+
+/// The signature parameters, in the one form that we write and take.
+fn parameters(
+    derived: &str,
+    components: &[&str],
+    created: Timestamp,
+    key: Thumbprint,
+    algorithm: &str,
+) -> String {
+    let names: Vec<_> = components.iter().map(|name| format!(" \"{name}\"")).collect();
+    let names = names.concat();
+    format!(
+        "(\"{derived}\"{names});created={};keyid=\"{}\";alg=\"{algorithm}\"",
+        created.seconds(),
+        key.base64url()
+    )
+}
+
+/// The signature base of RFC 9421, section 2.5.
+fn base<'a>(
+    derived: &'a str,
+    derived_value: &'a str,
+    components: impl Iterator<Item = (&'a str, &'a str)>,
+    parameters: &'a str,
+) -> String {
+    let lines = std::iter::once((derived, derived_value))
+        .chain(components)
+        .chain(std::iter::once(("@signature-params", parameters)))
+        .map(|(name, value)| format!("\"{name}\": {value}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn read<'a>(
+    names: &[&'static str],
+    header: &impl Fn(&str) -> Option<&'a str>,
+) -> Result<Vec<(&'static str, &'a str)>, SignatureError> {
+    names
+        .iter()
+        .map(|name| match header(name) {
+            Some(value) if value.len() <= limits::OWN_HEADER_BYTES => Ok((*name, value)),
+            _ => Err(SignatureError::Header(name)),
+        })
+        .collect()
+}
+
+/// `Signature-Input` and `Signature`, taken apart.
+struct Input {
+    parameters: String,
+    created: Timestamp,
+    key: Thumbprint,
+    signature: Vec<u8>,
+}
+
+impl Input {
+    fn read<'a>(
+        header: &impl Fn(&str) -> Option<&'a str>,
+        derived: &str,
+        components: &[&str],
+        algorithm: &str,
+    ) -> Result<Self, SignatureError> {
+        let malformed = SignatureError::Header(SIGNATURE_INPUT);
+        let text = header(SIGNATURE_INPUT)
+            .filter(|value| value.len() <= limits::OWN_HEADER_BYTES)
+            .and_then(|value| value.strip_prefix("roamgate="))
+            .ok_or(malformed.clone())?;
+        let mut created = None;
+        let mut key = None;
+        for parameter in text.split(';').skip(1) {
+            match parameter.split_once('=') {
+                Some(("created", value)) => created = value.parse().ok().map(Timestamp::from_seconds),
+                Some(("keyid", value)) => key = Thumbprint::from_base64url(value.trim_matches('"')).ok(),
+                _ => {}
+            }
+        }
+        let (Some(created), Some(key)) = (created, key) else { return Err(malformed) };
+        // One spelling: what we would have written ourselves, or nothing.
+        if text != parameters(derived, components, created, key, algorithm) {
+            return Err(malformed);
+        }
+        let signature = header(SIGNATURE)
+            .and_then(|value| value.strip_prefix("roamgate=:")?.strip_suffix(':'))
+            .filter(|value| value.len() <= limits::OWN_HEADER_BYTES)
+            .and_then(|value| STANDARD.decode(value).ok())
+            .ok_or(SignatureError::Header(SIGNATURE))?;
+        Ok(Self { parameters: text.to_owned(), created, key, signature })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::rsa::{KeyPair, KeySize};
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256};
+
+    fn rsa() -> (KeyPair, Vec<u8>) {
+        let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+        let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+        let signer = rcgen::KeyPair::try_from(der.as_ref()).unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&signer).unwrap();
+        (pair, certificate.der().to_vec())
+    }
+
+    fn lookup<'a>(headers: &'a [Header]) -> impl Fn(&str) -> Option<&'a str> {
+        move |name| headers.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str())
+    }
+
+    #[test]
+    fn a_signed_request_is_taken_whole_or_not_at_all() {
+        let (pair, certificate) = rsa();
+        let request = RequestToSign {
+            method: "CCM_POST",
+            target: "/ccm_system_tokenauth/request",
+            client: Some(ClientId::new(Guid::nil())),
+            message_id: Guid::nil(),
+            token: Some("token"),
+            body: b"body",
+        };
+        let created = Timestamp::from_seconds(1_700_000_000);
+        let headers = request
+            .headers(created, Thumbprint::of(&certificate), |bytes| {
+                let mut signature = vec![0; 256];
+                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), bytes, &mut signature)?;
+                Ok::<_, aws_lc_rs::error::Unspecified>(signature)
+            })
+            .unwrap();
+        let parse = |headers: &[Header], method, target| {
+            SignedRequest::parse(method, target, lookup(headers)).map(Option::unwrap)
+        };
+        let signed = parse(&headers, request.method, request.target).unwrap();
+        assert_eq!((signed.client, signed.created), (request.client, created));
+        assert_eq!(signed.verify(&certificate, Some("token"), b"body"), Ok(()));
+        assert_eq!(signed.verify(&certificate, Some("other"), b"body"), Err(SignatureError::Other("token")));
+        assert_eq!(signed.verify(&certificate, Some("token"), b"Body"), Err(SignatureError::Other("body")));
+        assert_eq!(signed.verify(&rsa().1, Some("token"), b"body"), Err(SignatureError::Key));
+        assert!(parse(&headers, request.method, "/CCM_STS").is_err());
+        let other_method = parse(&headers, "GET", request.target).unwrap();
+        assert_eq!(other_method.verify(&certificate, Some("token"), b"body"), Err(SignatureError::Signature));
+        // Every header counts: drop or change any one and nothing is accepted.
+        for at in 0..headers.len() {
+            let mut dropped = headers.clone();
+            dropped.remove(at);
+            assert!(parse(&dropped, request.method, request.target).is_err(), "without {}", headers[at].0);
+            let mut changed = headers.clone();
+            changed[at].1 = changed[at].1.replace(['0', 'A', 'b'], "1");
+            if changed[at].1 != headers[at].1 {
+                let verdict = parse(&changed, request.method, request.target)
+                    .and_then(|s| s.verify(&certificate, Some("token"), b"body"));
+                assert!(verdict.is_err(), "changed {}", headers[at].0);
+            }
+        }
+    }
+
+    #[test]
+    fn an_unsigned_request_is_told_from_a_badly_signed_one() {
+        assert!(SignedRequest::parse("GET", "/CCM_STS", |_| None).unwrap().is_none());
+        let half = |name: &str| (name == SIGNATURE).then_some("roamgate=:AA==:");
+        assert!(SignedRequest::parse("GET", "/CCM_STS", half).is_err());
+    }
+
+    #[test]
+    fn an_answer_counts_for_its_own_request_only() {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        let signer =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key.serialize_der()).unwrap();
+        for reason in [None, Some("RG-3105")] {
+            let answer = AnswerToSign { status: 200, answers: Guid::nil(), reason, body: b"" };
+            let mut headers = answer
+                .headers(Timestamp::from_seconds(5), Thumbprint::of(certificate.der()), |bytes| {
+                    signer.sign(&SystemRandom::new(), bytes).map(|s| s.as_ref().to_vec())
+                })
+                .unwrap();
+            headers.extend(reason.map(|r| (reason::HEADER, r.to_owned())));
+            let verify = |status, answers, body: &[u8]| {
+                verify_answer(certificate.der(), status, answers, lookup(&headers), body)
+            };
+            assert_eq!(verify(200, Guid::nil(), b""), Ok(()));
+            assert_eq!(verify(403, Guid::nil(), b""), Err(SignatureError::Signature));
+            assert_eq!(verify(200, Guid::nil(), b"x"), Err(SignatureError::Other("body")));
+            let other: Guid = "3C283CD4-88D1-4D24-8AC7-8735BD09A9C3".parse().unwrap();
+            assert_eq!(verify(200, other, b""), Err(SignatureError::Other("request")));
+            assert_eq!(answer_key(lookup(&headers)), Some(Thumbprint::of(certificate.der())));
+            // A reason that was not signed cannot be added afterwards.
+            if reason.is_none() {
+                headers.push((reason::HEADER, "RG-3106".into()));
+                let forged = verify_answer(certificate.der(), 200, Guid::nil(), lookup(&headers), b"");
+                assert!(forged.is_err());
+            }
+        }
+    }
+}

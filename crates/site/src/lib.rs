@@ -1,0 +1,1 @@
+//! Sole owner of database and signing keys; one method per operation

@@ -1,0 +1,1 @@
+//! The protocol between connection point and gateway: frames, credit, timers; no I/O
