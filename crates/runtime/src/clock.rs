@@ -153,9 +153,8 @@ fn read_offset(path: &Path) -> Option<i64> {
         Ok(text) if text.len() <= OFFSET_TEXT_LIMIT => {
             text.trim().parse::<i64>().ok()?.checked_mul(1_000_000)
         }
-        Ok(_) => None,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(0),
-        Err(_) => None,
+        Ok(_) | Err(_) => None,
     }
 }
 

@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn a_good_file_gives_its_values() {
-        let example = load_text("listen = \"127.0.0.1:443\"\nlife = \"90 days\"\nbody = \"64 KiB\"\n").unwrap();
+        let example =
+            load_text("listen = \"127.0.0.1:443\"\nlife = \"90 days\"\nbody = \"64 KiB\"\n").unwrap();
         assert_eq!(example.listen.port(), 443);
         assert_eq!(example.life.unwrap().get().as_secs(), 90 * 86_400);
         assert_eq!(example.body.unwrap().bytes(), 65_536);

@@ -61,7 +61,7 @@ impl Drain {
     pub fn begin(&self, deadline: Duration) {
         let now = Instant::now();
         // A deadline beyond what the timer can hold is as good as thirty years.
-        let far = now + Duration::from_secs(30 * 365 * 86_400);
+        let far = now + Duration::from_hours(30 * 365 * 24);
         self.inner.deadline.get_or_init(|| now.checked_add(deadline).unwrap_or(far));
         self.inner.started.cancel();
     }
@@ -126,7 +126,7 @@ impl Drain {
 mod tests {
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     #[tokio::test]
     async fn tasks_see_the_signal_and_are_waited_for() {

@@ -47,7 +47,7 @@ impl ReloadSignal {
         if self.hang_up.recv().await.is_some() {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -85,5 +85,45 @@ mod tests {
         assert!(!drain.has_started());
         drop(output);
         assert_eq!(drain.finish().await, Finished::Clean);
+    }
+    /// Sends `name` to this process, as an operator or service manager would.
+    #[cfg(unix)]
+    fn send(name: &str) {
+        let status = std::process::Command::new("/bin/sh")
+            .args(["-c", &format!("kill -{name} {}", std::process::id())])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn hang_up_asks_for_a_reload_each_time() {
+        let mut reload = reload_signal().unwrap();
+        for _ in 0..2 {
+            send("HUP");
+            reload.next().await;
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn terminate_and_interrupt_ask_to_stop() {
+        for name in ["TERM", "INT"] {
+            let mut stop = Box::pin(wait_for_stop_signal());
+            // The first poll sets up the handlers; before it the signal would end the test.
+            assert!(poll_once(stop.as_mut()).await.is_none());
+            send(name);
+            stop.await.unwrap();
+        }
+    }
+
+    #[cfg(unix)]
+    async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+            std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+            std::task::Poll::Pending => std::task::Poll::Ready(None),
+        })
+        .await
     }
 }

@@ -178,7 +178,8 @@ mod tests {
         let path = folder.path().join("key.pem");
         write(&path, "secret").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
-        for (bits, accepted) in [(0o400, true), (0o600, true), (0o640, false), (0o604, false), (0o700, false)] {
+        for (bits, accepted) in [(0o400, true), (0o600, true), (0o640, false), (0o604, false), (0o700, false)]
+        {
             fs::set_permissions(&path, fs::Permissions::from_mode(bits)).unwrap();
             match read(&path) {
                 Ok(content) => assert!(accepted && content == b"secret", "mode {bits:o}"),

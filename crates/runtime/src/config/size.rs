@@ -119,9 +119,14 @@ mod tests {
 
     #[test]
     fn the_usual_ways_of_writing_are_understood() {
-        for (text, bytes) in
-            [("65536", 65_536), ("64 KiB", 65_536), ("250kB", 250_000), ("1 GiB", 1 << 30), (" 7 b ", 7), ("0", 0)]
-        {
+        for (text, bytes) in [
+            ("65536", 65_536),
+            ("64 KiB", 65_536),
+            ("250kB", 250_000),
+            ("1 GiB", 1 << 30),
+            (" 7 b ", 7),
+            ("0", 0),
+        ] {
             assert_eq!(text.parse(), Ok(ByteSize::new(bytes)), "{text}");
         }
     }

@@ -284,7 +284,8 @@ mod tests {
 
     #[test]
     fn rsa_keys_in_their_old_form_load_as_well() {
-        let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+        let key =
+            rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
         let params = rcgen::CertificateParams::new(vec!["rsa.example".to_owned()]).unwrap();
         let certificate = params.self_signed(&key).unwrap();
         // PKCS#8 wraps PKCS#1 behind a header of 26 bytes for keys of this size.

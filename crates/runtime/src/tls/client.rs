@@ -88,8 +88,10 @@ pub fn roots_from_der<'a>(
 fn add_pem(roots: &mut RootCertStore, text: &[u8], path: Option<&Path>) -> Result<(), RootsError> {
     let before = roots.len();
     for certificate in CertificateDer::pem_slice_iter(text) {
-        let certificate = certificate
-            .map_err(|source| RootsError::Damaged { path: path.map(Path::to_owned), source: source.into() })?;
+        let certificate = certificate.map_err(|source| RootsError::Damaged {
+            path: path.map(Path::to_owned),
+            source: source.into(),
+        })?;
         add(roots, certificate, path)?;
     }
     if roots.len() == before {

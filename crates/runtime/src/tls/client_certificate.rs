@@ -6,7 +6,9 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::peer::{PeerCertificate, UnreadableCertificate};
@@ -118,11 +120,7 @@ impl ChainTrust {
 
     /// Judges `chain`, as a connection gives it in `peer_certificates()`, for client authentication at
     /// `now`, and tells who it is. That its key is held was proved by the handshake.
-    pub fn judge(
-        &self,
-        chain: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<PeerCertificate, ChainError> {
+    pub fn judge(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<PeerCertificate, ChainError> {
         let (end_entity, intermediates) = chain.split_first().ok_or(ChainError::Missing)?;
         self.judge_parts(end_entity, intermediates, now)?;
         PeerCertificate::parse(end_entity).map_err(ChainError::Unreadable)

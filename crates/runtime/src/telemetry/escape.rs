@@ -1,0 +1,108 @@
+//! Text that strangers may have written, made visible and harmless.
+
+use std::fmt::{self, Write};
+
+/// Shows text on one line: control characters, line ends and those that turn the direction of writing appear
+/// as escapes. For text of strangers inside a message.
+#[derive(Clone, Copy, Debug)]
+pub struct OneLine<'a>(pub &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        escape(f, self.0, is_deceptive)
+    }
+}
+
+/// A message as written by us: line ends and tabs stay, anything else that deceives is escaped.
+pub(super) fn message(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let text = if text.contains('\r') { &text.replace("\r\n", "\n") } else { text };
+    // Writing to a `String` cannot fail.
+    let _ = escape(&mut clean, text, |c| is_deceptive(c) && c != '\n' && c != '\t');
+    clean
+}
+
+/// Appends a field's value: as it is where that is plain, else in quotes with escapes.
+pub(super) fn value(out: &mut String, text: &str) {
+    let plain = !text.is_empty()
+        && !text.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '=' | '\\') || is_deceptive(c));
+    if plain {
+        out.push_str(text);
+        return;
+    }
+    out.push('"');
+    let _ = escape(out, text, |c| matches!(c, '"' | '\\') || is_deceptive(c));
+    out.push('"');
+}
+
+/// Puts a space into each `mark` in `text`, after its first two characters, so that no reader takes it for
+/// the mark.
+pub(super) fn break_up(text: &mut String, mark: &str) {
+    if text.contains(mark) {
+        let (start, end) = mark.split_at(2);
+        *text = text.replace(mark, &format!("{start} {end}"));
+    }
+}
+
+fn escape(out: &mut impl Write, text: &str, needs_it: impl Fn(char) -> bool) -> fmt::Result {
+    for c in text.chars() {
+        match c {
+            c if !needs_it(c) => out.write_char(c)?,
+            '\n' => out.write_str("\\n")?,
+            '\r' => out.write_str("\\r")?,
+            '\t' => out.write_str("\\t")?,
+            '"' => out.write_str("\\\"")?,
+            '\\' => out.write_str("\\\\")?,
+            c => write!(out, "\\u{{{:x}}}", u32::from(c))?,
+        }
+    }
+    Ok(())
+}
+
+/// Control characters, line and paragraph separators, marks of direction and invisible joiners.
+fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn as_value(text: &str) -> String {
+        let mut out = String::new();
+        value(&mut out, text);
+        out
+    }
+
+    #[test]
+    fn values_are_quoted_only_where_they_would_be_misread() {
+        for (text, written) in [
+            ("GUID:1-2", "GUID:1-2"),
+            ("/a?b", "/a?b"),
+            ("", "\"\""),
+            ("two words", "\"two words\""),
+            ("a=b", "\"a=b\""),
+            ("say \"hi\" \\", "\"say \\\"hi\\\" \\\\\""),
+            ("a\r\nb\tc\0", "\"a\\r\\nb\\tc\\u{0}\""),
+            ("\u{1b}[2J", "\"\\u{1b}[2J\""),
+            ("exe\u{202e}gpj", "\"exe\\u{202e}gpj\""),
+            ("Grüße", "Grüße"),
+        ] {
+            assert_eq!(as_value(text), written);
+        }
+    }
+
+    #[test]
+    fn messages_keep_their_lines_and_nothing_else_that_moves_the_cursor() {
+        assert_eq!(message("one\r\ntwo\nthree\tx\ry\u{7}"), "one\ntwo\nthree\tx\\ry\\u{7}");
+        assert_eq!(OneLine("a\r\nb\u{2028}").to_string(), "a\\r\\nb\\u{2028}");
+    }
+
+    #[test]
+    fn marks_are_broken_wherever_they_stand() {
+        let mut text = "x]LOG]!>]LOG]!>".to_owned();
+        break_up(&mut text, "]LOG]!>");
+        assert_eq!(text, "x]L OG]!>]L OG]!>");
+    }
+}
