@@ -16,6 +16,9 @@ use serde_json::Value as Json;
 use crate::db::{self, DbError, Tx};
 use crate::{Site, limits};
 
+/// Longest free text in a record.
+const DETAIL_CHARS: usize = 300;
+
 /// Who acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
@@ -110,32 +113,46 @@ pub enum AuditFault {
     HeadAltered,
 }
 
-/// Writes one row. Runs in the transaction of the act.
-pub(crate) fn append(
-    tx: &mut dyn Tx,
-    key: &hmac::Key,
-    now: Timestamp,
-    by: &By,
-    act: &'static str,
-    object: &str,
-    detail: &Json,
-) -> Result<(), DbError> {
-    let (seq, previous) = match db::audit::find_head(tx)? {
-        Some(head) => (head.seq + 1, head.hash),
-        None => (1, Vec::new()),
-    };
-    let record = AuditRecord {
-        seq,
-        at: now,
-        actor: by.actor.to_string(),
-        from: by.from.map(|address| address.to_string()),
-        act: act.to_owned(),
-        object: object.to_owned(),
-        detail: detail.to_string(),
-    };
-    let hash = hash_record(key, &previous, &record);
-    db::audit::insert(tx, &record, &hash)?;
-    db::audit::put_head(tx, &db::audit::Head { seq, seal: seal_head(key, seq, &hash), hash })
+/// What each write needs besides its tables: the moment, on whose behalf, and the chain's key.
+#[derive(Debug, Clone)]
+pub(crate) struct Scribe {
+    key: hmac::Key,
+    /// The moment of the operation.
+    pub(crate) now: Timestamp,
+    /// On whose behalf.
+    pub(crate) by: By,
+}
+
+impl Scribe {
+    pub(crate) fn new(key: hmac::Key, now: Timestamp, by: By) -> Self {
+        Self { key, now, by }
+    }
+
+    /// Writes the audit record of an act, in the transaction of the act.
+    pub(crate) fn note(
+        &self,
+        tx: &mut dyn Tx,
+        act: &'static str,
+        object: impl fmt::Display,
+        detail: &Json,
+    ) -> Result<(), DbError> {
+        let (seq, previous) = match db::audit::find_head(tx)? {
+            Some(head) => (head.seq + 1, head.hash),
+            None => (1, Vec::new()),
+        };
+        let record = AuditRecord {
+            seq,
+            at: self.now,
+            actor: self.by.actor.to_string(),
+            from: self.by.from.map(|address| address.to_string()),
+            act: act.to_owned(),
+            object: object.to_string(),
+            detail: detail.to_string(),
+        };
+        let hash = hash_record(&self.key, &previous, &record);
+        db::audit::insert(tx, &record, &hash)?;
+        db::audit::put_head(tx, &db::audit::Head { seq, seal: seal_head(&self.key, seq, &hash), hash })
+    }
 }
 
 /// Every field with its length in front, so that no two different rows hash the same bytes.
@@ -185,7 +202,9 @@ fn verify(tx: &mut dyn Tx, key: &hmac::Key) -> Result<AuditVerdict, DbError> {
     }
     let fault = match db::audit::find_head(tx)? {
         Some(head) if head.seal != seal_head(key, head.seq, &head.hash) => AuditFault::HeadAltered,
-        Some(head) if head.seq > seq => return Ok(AuditVerdict::Broken { seq: seq + 1, fault: AuditFault::Missing }),
+        Some(head) if head.seq > seq => {
+            return Ok(AuditVerdict::Broken { seq: seq + 1, fault: AuditFault::Missing });
+        }
         Some(head) if head.seq < seq || head.hash != previous => AuditFault::HeadAltered,
         Some(_) => return Ok(AuditVerdict::Whole { rows: seq }),
         None if seq == 0 => AuditFault::Missing,
@@ -199,6 +218,23 @@ impl Site {
     pub async fn verify_audit(&self) -> Result<AuditVerdict, DbError> {
         let key = self.audit_key();
         self.db().read(move |tx| verify(tx, &key)).await
+    }
+
+    /// Records that proofs of different devices came with one request (R22). `by` is the device
+    /// whose key was used. The caller bounds how often: a stranger cannot cause this, but a device can.
+    pub async fn note_wrong_device(&self, by: &By, detail: &str) -> Result<(), DbError> {
+        let scribe = self.scribe(by);
+        let detail: String = detail.chars().filter(|c| !c.is_control()).take(DETAIL_CHARS).collect();
+        self.db()
+            .write(move |tx| {
+                scribe.note(
+                    tx,
+                    "request.wrong-device",
+                    &scribe.by.actor,
+                    &serde_json::json!({ "detail": detail }),
+                )
+            })
+            .await
     }
 
     /// The newest rows first, before `before` when given; at most 1,000.

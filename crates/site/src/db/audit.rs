@@ -49,12 +49,20 @@ pub(crate) fn insert(tx: &mut dyn Tx, record: &AuditRecord, hash: &[u8]) -> Resu
     tx.exec(&INSERT, &values).map(drop)
 }
 
-pub(crate) fn list_after(tx: &mut dyn Tx, seq: i64, limit: u32) -> Result<Vec<(AuditRecord, Vec<u8>)>, DbError> {
+pub(crate) fn list_after(
+    tx: &mut dyn Tx,
+    seq: i64,
+    limit: u32,
+) -> Result<Vec<(AuditRecord, Vec<u8>)>, DbError> {
     let rows = tx.query(&LIST_AFTER, &[seq.into(), limit.into()])?;
     rows.iter().map(|row| Ok((read(row)?, row.get(7)?))).collect()
 }
 
-pub(crate) fn list_newest(tx: &mut dyn Tx, before: Option<i64>, limit: u32) -> Result<Vec<AuditRecord>, DbError> {
+pub(crate) fn list_newest(
+    tx: &mut dyn Tx,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<AuditRecord>, DbError> {
     let rows = tx.query(&LIST_NEWEST, &[before.unwrap_or(i64::MAX).into(), limit.into()])?;
     rows.iter().map(read).collect()
 }

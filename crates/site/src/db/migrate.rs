@@ -90,7 +90,8 @@ mod tests {
     use super::*;
 
     const ONE: Migration = Migration { version: 1, name: "one", text: "CREATE TABLE a (x {int}) {strict};" };
-    const TWO: Migration = Migration { version: 2, name: "two", text: "CREATE TABLE b (x {bytes}) {strict};" };
+    const TWO: Migration =
+        Migration { version: 2, name: "two", text: "CREATE TABLE b (x {bytes}) {strict};" };
 
     #[test]
     fn only_what_is_missing_is_planned() {
@@ -103,7 +104,8 @@ mod tests {
     #[test]
     fn a_changed_text_and_a_newer_schema_are_refused() {
         let edited = Migration { text: "CREATE TABLE a (x {int}, y {int}) {strict};", ..ONE };
-        let changed = plan(&[(1, ONE.checksum())], &[edited, TWO]);
+        let known = [edited, TWO];
+        let changed = plan(&[(1, ONE.checksum())], &known);
         assert!(matches!(changed, Err(DbError::ChangedMigration { version: 1, .. })));
         let newer = plan(&[(1, ONE.checksum()), (2, TWO.checksum())], &[ONE]);
         assert!(matches!(newer, Err(DbError::NewerSchema { found: 2, known: 1 })));
@@ -115,7 +117,12 @@ mod tests {
             assert_eq!(usize::try_from(migration.version).unwrap(), index + 1);
             let text = migration.text_for(SQLITE_WORDS);
             assert!(!text.contains(['{', '}']), "{}", migration.name);
-            assert_eq!(text.matches("CREATE TABLE").count(), text.matches("STRICT").count(), "{}", migration.name);
+            assert_eq!(
+                text.matches("CREATE TABLE").count(),
+                text.matches("STRICT").count(),
+                "{}",
+                migration.name
+            );
         }
     }
 }

@@ -7,10 +7,27 @@
 //! A closure is `Fn` and touches nothing outside its transaction: an engine with optimistic
 //! transactions may run it again.
 
+pub(crate) mod approval;
+pub(crate) mod audit;
+pub(crate) mod bulk_token;
+pub(crate) mod device;
 mod error;
+pub(crate) mod event;
+pub(crate) mod key;
+pub(crate) mod link;
+pub(crate) mod message;
 mod migrate;
+pub(crate) mod operator;
+pub(crate) mod policy;
+pub(crate) mod report;
+pub(crate) mod role;
+pub(crate) mod setting;
+pub(crate) mod site;
+pub(crate) mod snapshot;
 mod sqlite;
 mod stmt;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
@@ -18,8 +35,8 @@ use proto::time::Timestamp;
 use tokio::sync::oneshot;
 
 pub use error::DbError;
-pub use stmt::{FromValue, Kind, Row, Stmt, Value};
 pub(crate) use stmt::stmt;
+pub use stmt::{FromValue, Kind, Row, Stmt, Value};
 
 /// A transaction, whatever the engine.
 pub trait Tx {
@@ -113,5 +130,23 @@ impl Db {
 
 /// Every statement that the engine takes. One that is missing here is refused at its first call.
 pub(crate) fn registered() -> impl Iterator<Item = &'static Stmt> {
-    [migrate::STATEMENTS].into_iter().flatten().copied()
+    let modules = [
+        approval::STATEMENTS,
+        audit::STATEMENTS,
+        bulk_token::STATEMENTS,
+        device::STATEMENTS,
+        event::STATEMENTS,
+        key::STATEMENTS,
+        link::STATEMENTS,
+        message::STATEMENTS,
+        migrate::STATEMENTS,
+        operator::STATEMENTS,
+        policy::STATEMENTS,
+        report::STATEMENTS,
+        role::STATEMENTS,
+        setting::STATEMENTS,
+        site::STATEMENTS,
+        snapshot::STATEMENTS,
+    ];
+    modules.into_iter().flatten().copied()
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -74,10 +74,16 @@ pub(super) struct Sqlite {
 
 #[derive(Debug)]
 struct Inner {
-    writer: Mutex<Option<mpsc::Sender<Job>>>,
-    readers: Mutex<Option<mpsc::Sender<Job>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    readers: Pool,
+    writer: Pool,
     _lock: File,
+}
+
+/// Threads with one queue. Without the queue they end when it is empty.
+#[derive(Debug)]
+struct Pool {
+    queue: Mutex<Option<mpsc::Sender<Job>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Sqlite {
@@ -90,47 +96,54 @@ impl Sqlite {
         let (writer, write_jobs) = mpsc::channel(options.queue.max(1));
         let (readers, read_jobs) = mpsc::channel(options.queue.max(1));
         let group = options.group.max(1);
-        let mut threads = vec![spawn("site-db-writer", path, move || write_loop(&connection, write_jobs, group))?];
+        let writing = spawn("site-db-writer", path, move || write_loop(&connection, write_jobs, group))?;
         let read_jobs = Arc::new(Mutex::new(read_jobs));
+        let mut reading = Vec::new();
         for _ in 0..options.readers.max(1) {
             let connection = open_reader(path)?;
             let jobs = Arc::clone(&read_jobs);
-            threads.push(spawn("site-db-reader", path, move || read_loop(&connection, &jobs))?);
+            reading.push(spawn("site-db-reader", path, move || read_loop(&connection, &jobs))?);
         }
-        let inner = Inner {
-            writer: Mutex::new(Some(writer)),
-            readers: Mutex::new(Some(readers)),
-            threads: Mutex::new(threads),
-            _lock: lock,
-        };
-        Ok(Self { inner: Arc::new(inner) })
+        let (readers, writer) = (Pool::new(readers, reading), Pool::new(writer, vec![writing]));
+        Ok(Self { inner: Arc::new(Inner { readers, writer, _lock: lock }) })
     }
 
     pub(super) async fn send_write(&self, job: Job) -> Result<(), DbError> {
-        send(&self.inner.writer, job).await
+        self.inner.writer.send(job).await
     }
 
     pub(super) async fn send_read(&self, job: Job) -> Result<(), DbError> {
-        send(&self.inner.readers, job).await
+        self.inner.readers.send(job).await
     }
 
+    /// Readers first: only the writer can take the log into the file when it closes last.
     pub(super) async fn close(self) {
-        for queue in [&self.inner.writer, &self.inner.readers] {
-            queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for pool in [&self.inner.readers, &self.inner.writer] {
+            pool.queue().take();
+            let threads = std::mem::take(&mut *pool.threads.lock().unwrap_or_else(PoisonError::into_inner));
+            let join = move || threads.into_iter().for_each(|thread| drop(thread.join()));
+            // Fails only when the runtime is going down, and then nobody waits.
+            let _ = tokio::task::spawn_blocking(join).await;
         }
-        let threads = std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
-        // Fails only when the runtime is going down, and then nobody waits.
-        let _ = joined.await;
     }
 }
 
-async fn send(queue: &Mutex<Option<mpsc::Sender<Job>>>, job: Job) -> Result<(), DbError> {
-    let sender = queue.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(DbError::Closed)?;
-    match tokio::time::timeout(QUEUE_WAIT, sender.send(job)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(DbError::Closed),
-        Err(_) => Err(DbError::Busy),
+impl Pool {
+    fn new(queue: mpsc::Sender<Job>, threads: Vec<JoinHandle<()>>) -> Self {
+        Self { queue: Mutex::new(Some(queue)), threads: Mutex::new(threads) }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Option<mpsc::Sender<Job>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send(&self, job: Job) -> Result<(), DbError> {
+        let sender = self.queue().clone().ok_or(DbError::Closed)?;
+        match tokio::time::timeout(QUEUE_WAIT, sender.send(job)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(DbError::Closed),
+            Err(_) => Err(DbError::Busy),
+        }
     }
 }
 
@@ -190,7 +203,8 @@ fn open_reader(path: &Path) -> Result<Connection, DbError> {
 
 /// All missing steps in one transaction: a schema is old or new, never between.
 fn migrate_schema(connection: &Connection, now: Timestamp) -> Result<(), DbError> {
-    let run = |name: &'static str, sql: &str| connection.execute_batch(sql).map_err(|e| DbError::engine(name, e));
+    let run =
+        |name: &'static str, sql: &str| connection.execute_batch(sql).map_err(|e| DbError::engine(name, e));
     run("begin", "BEGIN IMMEDIATE")?;
     let migrated = (|| {
         run("schema_migration", &migrate::substitute(MIGRATION_TABLE, SQLITE_WORDS))?;

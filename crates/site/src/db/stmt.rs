@@ -105,7 +105,7 @@ impl Stmt {
 
 /// Makes statements and the list by which the registry knows them.
 ///
-/// ```ignore
+/// ```text
 /// stmt! {
 ///     FIND_ROLE (Int) -> (Text, OptText) = "SELECT kind, url FROM role WHERE role_id = $1";
 /// }
@@ -133,13 +133,12 @@ fn number_parameters(sql: &str) -> String {
     while let Some(c) = chars.next() {
         match quote {
             Some(open) if c == open => quote = None,
-            Some(_) => {}
             None if c == '\'' || c == '"' => quote = Some(c),
             None if c == '$' && chars.peek().is_some_and(char::is_ascii_digit) => {
                 out.push('?');
                 continue;
             }
-            None => {}
+            _ => {}
         }
         out.push(c);
     }

@@ -13,8 +13,8 @@ use rcgen::{
 use zeroize::Zeroizing;
 
 /// Clocks of devices and hosts lag; a certificate made now must be valid for them.
-const BACKDATE: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const BACKDATE: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// A certificate could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +115,9 @@ impl Profile {
 
     fn key_usages(self) -> Vec<KeyUsagePurpose> {
         match self {
-            Self::Root | Self::Intermediate(_) => vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign],
+            Self::Root | Self::Intermediate(_) => {
+                vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign]
+            }
             Self::TokenSigning | Self::Leaf(_) => vec![KeyUsagePurpose::DigitalSignature],
         }
     }
@@ -200,8 +202,11 @@ mod tests {
         let by_root = Authority { chain: &[], certificate: &root.chain[0], key: &root.key };
         let none = ServerNames::default();
         let intermediate = issue(Profile::Intermediate("SMS Roles"), &none, &by_root, now).unwrap();
-        let by_intermediate =
-            Authority { chain: &intermediate.chain, certificate: &intermediate.chain[0], key: &intermediate.key };
+        let by_intermediate = Authority {
+            chain: &intermediate.chain,
+            certificate: &intermediate.chain[0],
+            key: &intermediate.key,
+        };
         let pinned = SiteRoot::new(root.chain[0].clone()).unwrap();
 
         for purpose in Purpose::ALL {

@@ -62,7 +62,12 @@ impl NewKey {
     /// Makes the next key of the ring.
     pub(crate) fn make_next(root: &Authority<'_>, now: Timestamp) -> Result<Self, CertificateError> {
         let issued = issue(Profile::TokenSigning, &ServerNames::default(), root, now)?;
-        Ok(Self { id: crate::random_guid(), purpose: KeyPurpose::TokenSigning, state: KeyState::Next, issued })
+        Ok(Self {
+            id: crate::random_guid(),
+            purpose: KeyPurpose::TokenSigning,
+            state: KeyState::Next,
+            issued,
+        })
     }
 
     /// The row, its private key sealed to it.
@@ -140,8 +145,10 @@ impl SiteKeys {
     /// Opens every row that a running site needs.
     pub(crate) fn open(records: &[KeyRecord], file: &KeyFile) -> Result<Self, KeyLoadError> {
         let find = |purpose: KeyPurpose| {
-            let current = |record: &&KeyRecord| record.purpose == purpose && record.state == KeyState::Current;
-            let record = records.iter().find(current).ok_or(KeyLoadError::Missing { purpose: purpose.as_str() })?;
+            let current =
+                |record: &&KeyRecord| record.purpose == purpose && record.state == KeyState::Current;
+            let record =
+                records.iter().find(current).ok_or(KeyLoadError::Missing { purpose: purpose.as_str() })?;
             let key = file
                 .open(record.id.as_bytes(), purpose.as_str(), &record.sealed)
                 .map_err(|source| KeyLoadError::Seal { purpose: purpose.as_str(), source })?;
@@ -158,14 +165,13 @@ impl SiteKeys {
         let site_pair = RsaKeyPair::from_pkcs8(&site_key).map_err(|_| unusable(KeyPurpose::SiteSigning))?;
         let message_pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &message_key)
             .map_err(|_| unusable(KeyPurpose::Message))?;
-        let ring = records.iter().filter(|record| record.purpose == KeyPurpose::TokenSigning).map(ring_entry);
         Ok(Self {
             root: authority(KeyPurpose::Root)?,
             link: authority(KeyPurpose::LinkAuthority)?,
             role: authority(KeyPurpose::RoleAuthority)?,
             site_signing: (site_record.certificate.clone(), site_pair),
             message: (message_record.certificate.clone(), message_pair),
-            ring: Ring { entries: ring.collect() },
+            ring: ring(records),
             current: SigningKey::new(current_record.id, &current_record.certificate, &current_key)?,
         })
     }
@@ -218,6 +224,16 @@ impl SiteKeys {
         let authority = Authority { chain: &chain, certificate: &issuer.certificate, key: &issuer.key };
         issue(Profile::Leaf(purpose), names, &authority, now)
     }
+}
+
+fn ring(records: &[KeyRecord]) -> Ring {
+    let of_ring = records.iter().filter(|record| record.purpose == KeyPurpose::TokenSigning);
+    Ring { entries: of_ring.map(ring_entry).collect() }
+}
+
+/// Certificates of the token keys that verify at this moment, by what the rows say.
+pub(crate) fn verifying_certificates(records: &[KeyRecord], now: Timestamp) -> Vec<Vec<u8>> {
+    ring(records).verifying(now)
 }
 
 fn ring_entry(record: &KeyRecord) -> RingEntry {

@@ -34,7 +34,9 @@ pub enum KeyFileError {
         source: io::Error,
     },
     /// Others than the owner may read or write it.
-    #[error("key file {path} has mode {mode:o}: others can read it; run chmod 600 and consider its keys known")]
+    #[error(
+        "key file {path} has mode {mode:o}: others can read it; run chmod 600 and consider its keys known"
+    )]
     Mode {
         /// The file.
         path: String,
@@ -73,8 +75,9 @@ impl std::fmt::Debug for KeyFile {
 impl KeyFile {
     /// Makes a new file of mode 0600 and never replaces one: that would lock its database for ever.
     pub fn create(path: &Path) -> Result<Self, KeyFileError> {
-        let secret: Zeroizing<[u8; 32]> =
-            Zeroizing::new(rand::generate(&rand::SystemRandom::new()).map_err(|_| KeyFileError::Random)?.expose());
+        let secret: Zeroizing<[u8; 32]> = Zeroizing::new(
+            rand::generate(&rand::SystemRandom::new()).map_err(|_| KeyFileError::Random)?.expose(),
+        );
         let text = Zeroizing::new(format!("{MAGIC} {}\n", STANDARD.encode(secret.as_slice())));
         write_private(path, text.as_bytes()).map_err(|source| io_error(path, source))?;
         Self::derive(&secret).ok_or(KeyFileError::Random)
@@ -99,7 +102,9 @@ impl KeyFile {
         let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, MAGIC.as_bytes()).extract(secret);
         let expand = |purpose: &'static str| {
             let mut key = Zeroizing::new([0_u8; 32]);
-            prk.expand(&[purpose.as_bytes()], hkdf::HKDF_SHA256).and_then(|okm| okm.fill(key.as_mut_slice())).ok()?;
+            prk.expand(&[purpose.as_bytes()], hkdf::HKDF_SHA256)
+                .and_then(|okm| okm.fill(key.as_mut_slice()))
+                .ok()?;
             Some(key)
         };
         let at_rest = UnboundKey::new(&AES_256_GCM, expand("keys at rest")?.as_slice()).ok()?;
@@ -115,18 +120,31 @@ impl KeyFile {
         let mut sealed = Zeroizing::new(secret.to_vec());
         let tag = self
             .at_rest
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(bound(record, purpose)), &mut sealed)
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(bound(record, purpose)),
+                &mut sealed,
+            )
             .map_err(|_| SealError)?;
         Ok([&nonce, sealed.as_slice(), tag.as_ref()].concat())
     }
 
     /// Opens what [`Self::seal`] made for the same record.
-    pub(crate) fn open(&self, record: &[u8], purpose: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    pub(crate) fn open(
+        &self,
+        record: &[u8],
+        purpose: &str,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (nonce, rest) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(SealError)?;
         let mut secret = Zeroizing::new(rest.to_vec());
         let length = self
             .at_rest
-            .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(bound(record, purpose)), &mut secret)
+            .open_in_place(
+                Nonce::assume_unique_for_key(*nonce),
+                Aad::from(bound(record, purpose)),
+                &mut secret,
+            )
             .map_err(|_| SealError)?
             .len();
         secret.truncate(length);

@@ -5,10 +5,10 @@ mod held;
 mod key_file;
 mod ring;
 
-pub use certificate::{CertificateError, IssuedCertificate, ServerNames};
 pub(crate) use certificate::{Authority, Profile, issue, issue_root};
+pub use certificate::{CertificateError, IssuedCertificate, ServerNames};
 pub use held::{KeyLoadError, SignError};
-pub(crate) use held::{KeyRecord, NewKey, SiteKeys};
+pub(crate) use held::{KeyRecord, NewKey, SiteKeys, verifying_certificates};
 pub(crate) use key_file::write_private;
 pub use key_file::{KeyFile, KeyFileError, SealError};
 pub use ring::{KeyState, RingEntry, RingError};

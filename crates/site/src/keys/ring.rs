@@ -4,8 +4,6 @@
 //! `retired` verifies until the last token that it signed has expired, so rotation breaks no
 //! token (R25); `dropped` verifies nothing, at once.
 
-use std::time::Duration;
-
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use proto::id::Guid;
@@ -40,7 +38,9 @@ impl KeyState {
 
     /// Reads the word back.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Next, Self::Current, Self::Retired, Self::Dropped].into_iter().find(|state| state.as_str() == word)
+        [Self::Next, Self::Current, Self::Retired, Self::Dropped]
+            .into_iter()
+            .find(|state| state.as_str() == word)
     }
 }
 
@@ -140,19 +140,13 @@ impl Ring {
         self.entries.iter().find(|entry| entry.id == id)
     }
 
-    pub(crate) fn in_state(&self, state: KeyState) -> Option<&RingEntry> {
-        self.entries.iter().find(|entry| entry.state == state)
-    }
-
     /// Certificates of the keys whose tokens count at this moment, the next one included.
     pub(crate) fn verifying(&self, now: Timestamp) -> Vec<Vec<u8>> {
-        self.entries.iter().filter(|entry| entry.verifies(now)).map(|entry| entry.certificate.clone()).collect()
-    }
-
-    /// When the set of verifying keys changes by itself next.
-    pub(crate) fn next_end(&self, now: Timestamp) -> Option<Duration> {
-        let ends = self.entries.iter().filter(|entry| entry.verifies(now)).filter_map(RingEntry::verifies_until);
-        ends.min().map(|end| end.since(now))
+        self.entries
+            .iter()
+            .filter(|entry| entry.verifies(now))
+            .map(|entry| entry.certificate.clone())
+            .collect()
     }
 }
 
@@ -184,6 +178,5 @@ mod tests {
         assert!(!entry(KeyState::Dropped, day, 50 * day).verifies(Timestamp::from_seconds(day)));
         let ring = Ring { entries: vec![long, short, entry(KeyState::Current, 0, 0)] };
         assert_eq!(ring.verifying(Timestamp::from_seconds(40 * day)).len(), 2);
-        assert_eq!(ring.next_end(Timestamp::from_seconds(40 * day)), Some(Duration::from_secs(10 * 86_400 + 120)));
     }
 }

@@ -108,6 +108,8 @@ CREATE TABLE bulk_token (
     created_at {int} NOT NULL,
     expires_at {int} NOT NULL,
     max_uses {int},
+    -- How many rows bulk_token_use has for it.
+    uses {int} NOT NULL,
     approval TEXT NOT NULL,
     note TEXT NOT NULL,
     created_by TEXT NOT NULL,

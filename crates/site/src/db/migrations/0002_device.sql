@@ -61,4 +61,4 @@ CREATE TABLE report (
     document {bytes} NOT NULL
 ) {strict};
 CREATE UNIQUE INDEX report_once ON report (client_id, endpoint, payload_hash);
-CREATE INDEX report_received ON report (received_at);
+CREATE INDEX report_newest ON report (client_id, endpoint, report_id);

@@ -1,0 +1,170 @@
+//! Gateways: their bundle, their link certificate, what is known of them.
+
+use proto::bundle::GatewayBundle;
+use proto::id::{Guid, Thumbprint};
+use proto::link::{GatewayState, GatewayTarget, gateway_name};
+use proto::snapshot::Change;
+use proto::time::Timestamp;
+use proto::trust::Purpose;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::audit::By;
+use crate::connector::{link_identity, pem};
+use crate::db::{self, DbError};
+use crate::event::LinkPartyKind;
+use crate::keys::{CertificateError, ServerNames};
+use crate::name::{NameError, check_host, check_name};
+use crate::site::lock;
+use crate::snapshot::SnapshotError;
+use crate::{Site, client_settings, random_guid, snapshot};
+
+/// A gateway to be added.
+#[derive(Debug, Clone)]
+pub struct NewGateway {
+    /// Its name, for logs and pages.
+    pub name: String,
+    /// External address `host[:port]` as devices write it.
+    pub host: String,
+    /// `host:port` as connection points reach it.
+    pub address: String,
+}
+
+/// A gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gateway {
+    /// Its id, which its link certificate names.
+    pub id: Guid,
+    /// Its name.
+    pub name: String,
+    /// External address as devices write it.
+    pub host: String,
+    /// Address as connection points reach it.
+    pub address: String,
+    /// Its link certificate.
+    pub thumbprint: Thumbprint,
+    /// When that certificate ends.
+    pub certificate_expires_at: Timestamp,
+    /// When it was added.
+    pub created_at: Timestamp,
+    /// How each connection point sees it, as last reported: id, when, state. Empty after a start
+    /// until they have reported.
+    pub seen_by: Vec<(Guid, Timestamp, GatewayState)>,
+}
+
+/// An operation on gateways was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Name or address are not taken.
+    #[error("gateway not taken")]
+    Name(#[from] NameError),
+    /// The name is in use.
+    #[error("there is a gateway called {0:?} already")]
+    Exists(String),
+    /// No such gateway.
+    #[error("there is no gateway {0}")]
+    Unknown(Guid),
+    /// No link certificate.
+    #[error("link certificate not made")]
+    Certificate(#[from] CertificateError),
+    /// No snapshot for the bundle.
+    #[error("bundle not made")]
+    Snapshot(#[from] SnapshotError),
+    /// The database failed.
+    #[error("gateways not read or written")]
+    Database(#[from] DbError),
+}
+
+impl Site {
+    /// Adds a gateway and answers its bundle: the only copy of its link key.
+    pub async fn add_gateway(&self, by: &By, new: NewGateway) -> Result<GatewayBundle, GatewayError> {
+        check_name("gateway name", &new.name)?;
+        check_host("host", &new.host)?;
+        check_host("address", &new.address)?;
+        let id = random_guid();
+        let names = ServerNames { dns: vec![gateway_name(id)], addresses: Vec::new() };
+        let (link, party) =
+            link_identity(self, Purpose::LinkGateway, LinkPartyKind::Gateway, id, &new.name, &names)?;
+        let party = db::link::PartyRow { host: new.host, address: new.address, ..party };
+        let scribe = self.scribe(by);
+        let site = self.facts().code;
+        let settings = self.settings();
+        self.db()
+            .write(move |tx| {
+                if db::link::is_name_taken(tx, LinkPartyKind::Gateway, &party.name)? {
+                    return Err(GatewayError::Exists(party.name.clone()));
+                }
+                db::link::insert(tx, &party)?;
+                client_settings::refresh(tx, site, &settings, scribe.now)?;
+                let detail = json!({ "name": party.name, "host": party.host, "address": party.address });
+                scribe.note(tx, "gateway.add", id, &detail)?;
+                Ok(())
+            })
+            .await?;
+        self.announce_topology();
+        Ok(GatewayBundle {
+            format: GatewayBundle::FORMAT.to_owned(),
+            site_code: site,
+            gateway: id,
+            name: new.name,
+            site_root_pem: pem("CERTIFICATE", &self.root_certificate()),
+            link,
+            snapshot: (*self.snapshot()?).clone(),
+        })
+    }
+
+    /// Removes a gateway: its link certificate is withdrawn, connection points leave it within
+    /// five seconds (R43).
+    pub async fn remove_gateway(&self, by: &By, id: Guid) -> Result<(), GatewayError> {
+        let scribe = self.scribe(by);
+        let site = self.facts().code;
+        let settings = self.settings();
+        self.db()
+            .write(move |tx| {
+                let party =
+                    db::link::withdraw(tx, LinkPartyKind::Gateway, id)?.ok_or(GatewayError::Unknown(id))?;
+                snapshot::publish(tx, scribe.now, &Change::WithdrawLink(party.thumbprint))?;
+                client_settings::refresh(tx, site, &settings, scribe.now)?;
+                scribe.note(tx, "gateway.remove", id, &json!({ "name": party.name }))?;
+                Ok::<_, GatewayError>(())
+            })
+            .await?;
+        lock(&self.inner.gateway_states).retain(|(gateway, _), _| *gateway != id);
+        self.publish_committed().await;
+        self.announce_topology();
+        Ok(())
+    }
+
+    /// All gateways, with what connection points last reported of them.
+    pub async fn list_gateways(&self) -> Result<Vec<Gateway>, DbError> {
+        let rows = self.db().read(db::link::list_gateways).await?;
+        let states = lock(&self.inner.gateway_states);
+        let seen_by = |id: Guid| {
+            let reports = states.range((id, Guid::nil())..).take_while(|((gateway, _), _)| *gateway == id);
+            reports.map(|((_, connector), (at, state))| (*connector, *at, state.clone())).collect()
+        };
+        let view = |row: db::link::PartyRow| Gateway {
+            id: row.id,
+            name: row.name,
+            host: row.host,
+            address: row.address,
+            thumbprint: row.thumbprint,
+            certificate_expires_at: row.expires_at,
+            created_at: row.created_at,
+            seen_by: seen_by(row.id),
+        };
+        Ok(rows.into_iter().map(view).collect())
+    }
+
+    /// Whom connection points dial: the complete list.
+    pub async fn list_gateway_targets(&self) -> Result<Vec<GatewayTarget>, DbError> {
+        let rows = self.db().read(db::link::list_gateways).await?;
+        let target = |row: db::link::PartyRow| GatewayTarget {
+            gateway: row.id,
+            name: row.name,
+            address: row.address,
+            host: row.host,
+        };
+        Ok(rows.into_iter().map(target).collect())
+    }
+}

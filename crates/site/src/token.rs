@@ -1,0 +1,199 @@
+//! CCM tokens: what `CCM_STS` gives for a proof of identity.
+
+use std::time::Duration;
+
+use proto::id::{ClientId, Guid, Thumbprint};
+use proto::reason::Reason;
+use proto::time::Timestamp;
+use proto::token::{CCM_LIFETIME, Token, TokenClass};
+
+use crate::bulk_token::BulkToken;
+use crate::db::{self, DbError};
+use crate::device::Device;
+use crate::keys::RingError;
+use crate::{Site, random_guid};
+
+/// Whose identity was proved, and with which key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CcmSubject {
+    /// A stranger with a bulk registration token and a fresh key.
+    Stranger {
+        /// The bulk token's id.
+        bulk_token: Guid,
+        /// The certificate whose key was shown.
+        key: Thumbprint,
+    },
+    /// A registered device with its self-prove token.
+    Device {
+        /// Its id.
+        device: ClientId,
+        /// The certificate whose key was shown.
+        key: Thumbprint,
+    },
+}
+
+/// A CCM token just made.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CcmToken {
+    /// The JWT.
+    pub text: String,
+    /// When it ends.
+    pub expires: Timestamp,
+    /// How long that is from now.
+    pub expires_in: Duration,
+}
+
+impl std::fmt::Debug for CcmToken {
+    /// Without the text.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CcmToken").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+/// No CCM token was given.
+#[derive(Debug, thiserror::Error)]
+pub enum CcmTokenError {
+    /// The bulk token is not on record.
+    #[error("there is no bulk registration token {0}")]
+    UnknownBulkToken(Guid),
+    /// The bulk token lets nobody in any more.
+    #[error("bulk registration token {id} refused: {}", reason.row().cause)]
+    BulkToken {
+        /// The token.
+        id: Guid,
+        /// Why.
+        reason: Reason,
+    },
+    /// The device is not on record.
+    #[error("there is no device {0}")]
+    UnknownDevice(ClientId),
+    /// The device is blocked.
+    #[error("device {0} is blocked")]
+    Blocked(ClientId),
+    /// The device is registered with another key.
+    #[error("device {0} is registered with another key")]
+    OtherKey(ClientId),
+    /// The signature was not made.
+    #[error("token not made")]
+    Sign(#[from] RingError),
+    /// The database failed.
+    #[error("token not made")]
+    Database(#[from] DbError),
+}
+
+impl CcmTokenError {
+    /// What the caller is told. It has proved its key by now.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::UnknownBulkToken(_) => Reason::BulkTokenUnknown,
+            Self::BulkToken { reason: Reason::BulkTokenBlocked, .. } => Reason::StsBulkTokenBlocked,
+            Self::BulkToken { reason: Reason::TokenExpired, .. } => Reason::StsTokenExpired,
+            Self::BulkToken { reason, .. } => *reason,
+            Self::UnknownDevice(_) => Reason::StsUnknownDevice,
+            Self::Blocked(_) => Reason::StsDeviceBlocked,
+            Self::OtherKey(_) => Reason::StsTokenNotAccepted,
+            Self::Database(error) if error.is_passing() => Reason::Busy,
+            Self::Sign(_) | Self::Database(_) => Reason::InternalError,
+        }
+    }
+}
+
+/// What a token may say, once the tables were asked. Pure, so that it is tested at any moment.
+struct Grant {
+    class: TokenClass,
+    device: Option<ClientId>,
+    bulk: Option<Guid>,
+    key: Thumbprint,
+    /// Never outlives what it came from.
+    latest_end: Option<Timestamp>,
+}
+
+fn grant_stranger(
+    token: &BulkToken,
+    used_before: bool,
+    key: Thumbprint,
+    now: Timestamp,
+) -> Result<Grant, CcmTokenError> {
+    token.admit(used_before, now).map_err(|reason| CcmTokenError::BulkToken { id: token.id, reason })?;
+    Ok(Grant {
+        class: TokenClass::PreAuth,
+        device: None,
+        bulk: Some(token.id),
+        key,
+        latest_end: Some(token.expires_at),
+    })
+}
+
+fn grant_device(device: &Device, key: Thumbprint) -> Result<Grant, CcmTokenError> {
+    if device.signing_thumbprint != key {
+        return Err(CcmTokenError::OtherKey(device.id));
+    }
+    if device.blocked {
+        return Err(CcmTokenError::Blocked(device.id));
+    }
+    Ok(Grant { class: TokenClass::Device, device: Some(device.id), bulk: None, key, latest_end: None })
+}
+
+impl Site {
+    /// Gives a CCM token of eight hours, bound to the key that was shown (R21). Whoever asks has
+    /// been authenticated by the caller of this.
+    pub async fn issue_ccm_token(&self, subject: CcmSubject) -> Result<CcmToken, CcmTokenError> {
+        let now = self.now();
+        let grant = self
+            .db()
+            .read(move |tx| match subject {
+                CcmSubject::Stranger { bulk_token, key } => {
+                    let token = db::bulk_token::find(tx, bulk_token)?;
+                    let token = token.ok_or(CcmTokenError::UnknownBulkToken(bulk_token))?;
+                    let used_before = db::bulk_token::was_used_by(tx, bulk_token, key)?;
+                    grant_stranger(&token, used_before, key, now)
+                }
+                CcmSubject::Device { device, key } => {
+                    let found = db::device::find(tx, device)?.ok_or(CcmTokenError::UnknownDevice(device))?;
+                    grant_device(&found, key)
+                }
+            })
+            .await?;
+        let not_before = Timestamp::from_seconds(now.seconds());
+        let full = not_before.plus(CCM_LIFETIME);
+        let expires = grant.latest_end.map_or(full, |end| full.min(end));
+        let token = Token {
+            class: grant.class,
+            unique_id: random_guid(),
+            hierarchy: self.facts().hierarchy,
+            device: grant.device,
+            user: None,
+            bulk: grant.bulk,
+            confirmation: Some(grant.key),
+            not_before,
+            expires,
+        };
+        let text = self.keys().current.mint(&token)?;
+        Ok(CcmToken { text, expires, expires_in: expires.since(not_before) })
+    }
+
+    /// Signs the self-prove token of a device: this certificate belongs to this client. Answers
+    /// text, end, and the key that signed it, whose record must note the end.
+    pub(crate) fn mint_self_prove(
+        &self,
+        device: ClientId,
+        key: Thumbprint,
+        now: Timestamp,
+    ) -> Result<(String, Timestamp, Guid), RingError> {
+        let not_before = Timestamp::from_seconds(now.seconds());
+        let expires = not_before.plus(self.settings().self_prove_lifetime);
+        let token = Token {
+            class: TokenClass::SelfProve,
+            unique_id: random_guid(),
+            hierarchy: self.facts().hierarchy,
+            device: Some(device),
+            user: None,
+            bulk: None,
+            confirmation: Some(key),
+            not_before,
+            expires,
+        };
+        let keys = self.keys();
+        Ok((keys.current.mint(&token)?, expires, keys.current.id))
+    }
+}

@@ -1,0 +1,120 @@
+use proto::request::policy_body::{CimValue, PolicyBody};
+use proto::text::hex;
+use proto::trust::verify_rsa;
+use site::{Evidence, NewGateway, NewPolicy, NewRole, PolicyError, PolicyProtection, RoleMode, flags};
+
+use crate::support::{TestSite, anna, device, now};
+
+const RULES: &str =
+    "<PolicyRule PolicyRuleID=\"Rule1\"><PolicyAction PolicyActionType=\"WMI-XML\"/></PolicyRule>";
+
+fn new_policy(protection: PolicyProtection) -> NewPolicy {
+    NewPolicy { id: None, category: "Test".into(), protection, rules: RULES.into(), collection: None }
+}
+
+async fn registered(test: &TestSite, number: u32) -> proto::id::ClientId {
+    test.site.register_client(None, device(number), Evidence::None).await.unwrap().client_id
+}
+
+#[tokio::test]
+async fn client_settings_get_a_new_version_when_what_they_say_changes() {
+    let test = TestSite::new().await;
+    let id = registered(&test, 1).await;
+    let settings = |set: &site::PolicySet| {
+        let found = set.assignments.iter().find(|assigned| assigned.policy.category == "ClientAgentConfig");
+        found.unwrap().clone()
+    };
+    let before = test.site.list_assignments(id).await.unwrap();
+    assert_eq!(settings(&before).policy.version, "1.00");
+    test.site.set_setting(&anna(), "policy_polling_interval", "5").await.unwrap();
+    let after = test.site.list_assignments(id).await.unwrap();
+    assert_eq!(settings(&after).policy.version, "2.00");
+    assert_eq!(settings(&after).id, settings(&before).id, "the assignment is the same");
+    assert!(after.serial > before.serial);
+    test.site.set_setting(&anna(), "policy_polling_interval", "5").await.unwrap();
+    test.site.set_setting(&anna(), "log_level", "debug").await.unwrap();
+    assert_eq!(settings(&test.site.list_assignments(id).await.unwrap()).policy.version, "2.00");
+
+    let role = NewRole {
+        name: "mp1".into(),
+        internal_url: "http://127.0.0.1:1".into(),
+        mode: RoleMode::Http,
+        gateway_traffic: true,
+    };
+    test.site.add_role(&anna(), role).await.unwrap();
+    let gateway = NewGateway { name: "gw".into(), host: "cmg.example.org".into(), address: "cmg:443".into() };
+    test.site.add_gateway(&anna(), gateway).await.unwrap();
+    let policy = settings(&test.site.list_assignments(id).await.unwrap()).policy;
+    let body = test.site.find_policy_body(&policy.id, &policy.hash).await.unwrap().unwrap();
+    let body = PolicyBody::parse(&body.bytes, 100_000).unwrap();
+    let instance = body.instances().next().unwrap();
+    assert_eq!((body.id.to_string(), &body.version), (policy.id, &policy.version));
+    assert_eq!(instance.property("PolicyPollingInterval"), Some(&CimValue::UInt32(5)));
+    assert_eq!(instance.property("EnableCloudGateway"), Some(&CimValue::Boolean(true)));
+    let gateways = instance.property("CloudGatewayList").and_then(CimValue::as_str);
+    assert_eq!(gateways, Some("cmg.example.org/CCM_Proxy_MutualAuth/72057594037927937"));
+}
+
+#[tokio::test]
+async fn bodies_are_found_by_version_and_by_hash_and_match_it() {
+    let test = TestSite::new().await;
+    for protection in [PolicyProtection::Public, PolicyProtection::Compressed, PolicyProtection::Secret] {
+        let policy = test.site.add_policy(&anna(), new_policy(protection)).await.unwrap();
+        assert_eq!(policy.flags, protection.flags());
+        for name in [&policy.version, &policy.hash] {
+            let body = test.site.find_policy_body(&policy.id.to_uppercase(), name).await.unwrap().unwrap();
+            let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body.bytes);
+            assert_eq!(policy.hash, format!("SHA256:{}", hex::encode(hash.as_ref())));
+            let read = PolicyBody::parse(&body.bytes, 100_000).unwrap();
+            assert_eq!((read.id.to_string(), &read.version), (policy.id.clone(), &policy.version));
+        }
+    }
+    for (id, name) in [("{x}", "1.00"), ("", ""), ("{x}", "SHA256:zz"), ("{x}", "SHA256:")] {
+        assert!(test.site.find_policy_body(id, name).await.unwrap().is_none());
+    }
+    assert!(flags::SECRET & PolicyProtection::Secret.flags() != 0);
+}
+
+#[tokio::test]
+async fn what_a_device_is_assigned_is_signed_for_it_alone() {
+    let test = TestSite::new().await;
+    let (one, two) = (registered(&test, 1).await, registered(&test, 2).await);
+    test.site.add_policy(&anna(), new_policy(PolicyProtection::Public)).await.unwrap();
+    let signed = test.site.sign_assignments(one).await.unwrap();
+    verify_rsa(&signed.chain[0], &signed.manifest.bytes(), &signed.signature).unwrap();
+    assert_eq!(signed.manifest.policies.len(), 2);
+    assert!(signed.manifest.check(one, signed.set.serial, now(&test)).is_ok());
+    assert!(signed.manifest.check(two, 0, now(&test)).is_err());
+    let mut altered = signed.manifest.clone();
+    altered.policies[0].hash.push('0');
+    assert!(verify_rsa(&signed.chain[0], &altered.bytes(), &signed.signature).is_err());
+    let other = test.site.add_policy(&anna(), new_policy(PolicyProtection::Public)).await.unwrap();
+    let later = test.site.sign_assignments(one).await.unwrap();
+    assert!(later.manifest.policies.iter().any(|policy| policy.id == other.id));
+    assert!(signed.manifest.check(one, later.set.serial, now(&test)).is_err(), "an old list is refused");
+}
+
+#[tokio::test]
+async fn policy_reaches_the_members_of_its_collection() {
+    let test = TestSite::new().await;
+    let (one, two) = (registered(&test, 1).await, registered(&test, 2).await);
+    let pilots = test.site.add_collection(&anna(), "Pilots", vec![one]).await.unwrap();
+    let aimed = NewPolicy { collection: Some(pilots.id), ..new_policy(PolicyProtection::Public) };
+    let policy = test.site.add_policy(&anna(), aimed).await.unwrap();
+    let has = async |device| {
+        let set = test.site.list_assignments(device).await.unwrap();
+        set.assignments.iter().any(|assignment| assignment.policy.id == policy.id)
+    };
+    assert!(has(one).await && !has(two).await);
+    let nowhere = NewPolicy { collection: Some("none".into()), ..new_policy(PolicyProtection::Public) };
+    assert!(matches!(test.site.add_policy(&anna(), nowhere).await, Err(PolicyError::UnknownCollection(_))));
+}
+
+#[tokio::test]
+async fn rules_that_are_no_xml_are_refused() {
+    let test = TestSite::new().await;
+    for rules in ["<PolicyRule>", "</Policy>", "<!DOCTYPE a><a/>", "&x;"] {
+        let new = NewPolicy { rules: rules.into(), ..new_policy(PolicyProtection::Public) };
+        assert!(matches!(test.site.add_policy(&anna(), new).await, Err(PolicyError::Xml)), "{rules}");
+    }
+}
