@@ -18,7 +18,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod bundle;
-// pub mod cms;
+pub mod cms;
 pub mod code;
 pub mod endpoint;
 pub mod http_signature;
@@ -26,16 +26,16 @@ pub mod id;
 pub mod identity;
 pub mod limits;
 pub mod link;
-// pub mod message;
+pub mod message;
 pub mod path;
 pub mod policy_signature;
-// pub mod public_key_blob;
+pub mod public_key_blob;
 pub mod reason;
-// pub mod request;
+pub mod request;
 pub mod snapshot;
 pub mod status;
-// pub mod text;
+pub mod text;
 pub mod time;
 pub mod token;
 pub mod trust;
-// pub mod zlib;
+pub mod zlib;

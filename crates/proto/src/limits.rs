@@ -55,8 +55,8 @@ pub const XML_CHARS: usize = INFLATED_BYTES / 2 * 3;
 /// Deepest nesting of elements; deeper is refused (R50). Eight is the most seen [observed].
 pub const XML_DEPTH: usize = 64;
 /// Most elements and attributes of one document; more are refused. Bounds the tree to some
-/// 30 MB; a full hardware inventory has some ten thousand.
-pub const XML_NODES: usize = 200_000;
+/// 20 MB; a full hardware inventory has some ten thousand.
+pub const XML_NODES: usize = 100_000;
 /// Most attributes of one element; more are refused. Fifteen is the most seen [observed].
 pub const XML_ATTRIBUTES: usize = 64;
 /// Longest single value taken from a document in characters, certificates and inventory

@@ -36,7 +36,7 @@ pub enum Utf16Error {
 
 /// Reads UTF-16LE without a BOM. A BOM in front is kept as the character it is.
 pub fn decode_utf16le(bytes: &[u8]) -> Result<String, Utf16Error> {
-    if bytes.len() % 2 != 0 {
+    if !bytes.len().is_multiple_of(2) {
         return Err(Utf16Error::OddLength(bytes.len()));
     }
     UTF_16LE

@@ -13,10 +13,13 @@ use crate::{Site, limits};
 pub enum ReportEffect {
     /// Nothing.
     None,
-    /// A heartbeat: discovery data as JSON.
-    Heartbeat(String),
-    /// The device has applied policy up to this serial.
-    PolicyApplied(u64),
+    /// A heartbeat.
+    Heartbeat {
+        /// Discovery data as JSON.
+        data: String,
+        /// The serial up to which the device says it has applied policy; only our client does.
+        policy_serial: Option<u64>,
+    },
 }
 
 /// A report to be stored.
@@ -132,16 +135,15 @@ fn apply(
     effect: &ReportEffect,
     now: Timestamp,
 ) -> Result<(), DbError> {
-    match effect {
-        ReportEffect::Heartbeat(data) if data.len() <= limits::HEARTBEAT_BYTES => {
-            db::device::set_heartbeat(tx, client, data, now)
-        }
-        ReportEffect::PolicyApplied(serial) => {
-            // A device cannot have applied what was never made.
-            let newest = db::policy::serial(tx)?;
-            let serial = i64::try_from((*serial).min(newest)).unwrap_or(i64::MAX);
-            db::device::set_policy_applied(tx, client, serial, now)
-        }
-        ReportEffect::None | ReportEffect::Heartbeat(_) => Ok(()),
+    let ReportEffect::Heartbeat { data, policy_serial } = effect else { return Ok(()) };
+    if data.len() <= limits::HEARTBEAT_BYTES {
+        db::device::set_heartbeat(tx, client, data, now)?;
     }
+    if let Some(serial) = policy_serial {
+        // A device cannot have applied what was never made.
+        let newest = db::policy::serial(tx)?;
+        let serial = i64::try_from((*serial).min(newest)).unwrap_or(i64::MAX);
+        db::device::set_policy_applied(tx, client, serial, now)?;
+    }
+    Ok(())
 }

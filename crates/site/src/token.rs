@@ -37,6 +37,8 @@ pub enum CcmSubject {
 pub struct CcmToken {
     /// The JWT.
     pub text: String,
+    /// What it opens: all that a registered device may do, or registration only.
+    pub class: TokenClass,
     /// When it ends.
     pub expires: Timestamp,
     /// How long that is from now.
@@ -169,7 +171,7 @@ impl Site {
             expires,
         };
         let text = self.keys().current.mint(&token)?;
-        Ok(CcmToken { text, expires, expires_in: expires.since(not_before) })
+        Ok(CcmToken { text, class: token.class, expires, expires_in: expires.since(not_before) })
     }
 
     /// Signs the self-prove token of a device: this certificate belongs to this client. Answers

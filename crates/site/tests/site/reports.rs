@@ -15,7 +15,10 @@ fn report(client: Option<ClientId>, payload: &str) -> NewReport {
         header: "{}".to_owned(),
         document: payload.as_bytes().to_vec(),
         message: None,
-        effect: ReportEffect::Heartbeat(format!("{{\"payload\":\"{payload}\"}}")),
+        effect: ReportEffect::Heartbeat {
+            data: format!("{{\"payload\":\"{payload}\"}}"),
+            policy_serial: None,
+        },
     }
 }
 
@@ -70,7 +73,7 @@ async fn applied_policy_never_goes_back_or_ahead_of_what_was_made() {
     let id = registered(&test).await;
     let newest = test.site.list_assignments(id).await.unwrap().serial;
     for (number, serial) in [1, 99, 0].into_iter().enumerate() {
-        let effect = ReportEffect::PolicyApplied(serial);
+        let effect = ReportEffect::Heartbeat { data: "{}".to_owned(), policy_serial: Some(serial) };
         let applied = NewReport { effect, ..report(Some(id), &format!("p{number}")) };
         test.site.store_report(applied).await.unwrap();
         assert_eq!(test.site.find_device(id).await.unwrap().unwrap().policy_serial, newest.min(1));
