@@ -1,0 +1,240 @@
+//! Traffic of each published path, for the field's own line in `CMGService.log`, for the site, and for
+//! `/metrics`.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use proto::endpoint::Endpoint;
+use proto::id::RoleId;
+use proto::link::EndpointCounters;
+use proto::path::Door;
+use tracing::info;
+
+use crate::log::COMPONENT;
+
+/// Time between two reports, as in the field.
+pub const REPORT_EVERY: Duration = Duration::from_mins(5);
+
+/// Most rows in one message to the site: some 300 bytes each, so far below the longest message.
+pub(crate) const ROWS_AT_ONCE: usize = 1000;
+
+/// A path as counters know it. Only published paths get a row, so that strangers cannot fill the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    door: Door,
+    role: RoleId,
+    endpoint: &'static str,
+}
+
+/// All rows.
+#[derive(Debug, Default)]
+pub struct Counters {
+    rows: RwLock<HashMap<Key, Arc<Row>>>,
+    total: Total,
+}
+
+/// Counters of one path since the last report.
+#[derive(Debug, Default)]
+pub(crate) struct Row {
+    requests: AtomicU64,
+    request_bytes: AtomicU64,
+    responses: AtomicU64,
+    response_bytes: AtomicU64,
+    elapsed_micros: AtomicU64,
+    failed: AtomicU64,
+    with_token: AtomicU64,
+    concurrent: AtomicU64,
+    concurrent_max: AtomicU64,
+}
+
+/// Everything since the start, for `/metrics`.
+#[derive(Debug, Default)]
+pub(crate) struct Total {
+    pub(crate) requests: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) request_bytes: AtomicU64,
+    pub(crate) response_bytes: AtomicU64,
+}
+
+/// How a request went.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Traffic {
+    pub(crate) request_bytes: u64,
+    pub(crate) response_bytes: u64,
+    pub(crate) elapsed: Duration,
+    /// No answer, or one of 400 and above.
+    pub(crate) failed: bool,
+    pub(crate) answered: bool,
+}
+
+impl Counters {
+    /// The row of a path.
+    pub(crate) fn row(&self, door: Door, role: RoleId, endpoint: &'static Endpoint) -> Arc<Row> {
+        let key = Key { door, role, endpoint: endpoint.name };
+        if let Some(row) = self.rows.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Arc::clone(row);
+        }
+        Arc::clone(self.rows.write().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+    }
+
+    /// Everything since the start.
+    pub(crate) fn total(&self) -> &Total {
+        &self.total
+    }
+
+    /// What happened since the last call, a row a path; paths without requests are left out, and forgotten
+    /// when nothing is under way on them.
+    pub(crate) fn take(&self) -> Vec<EndpointCounters> {
+        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        let mut taken: Vec<_> = rows.iter().map(|(key, row)| row.take(key.name())).collect();
+        rows.retain(|_, row| Arc::strong_count(row) > 1);
+        drop(rows);
+        taken.retain(|row| row.requests + row.responses > 0);
+        taken.sort_by(|one, other| one.name.cmp(&other.name));
+        taken
+    }
+}
+
+impl Key {
+    /// As the field writes it: the door in upper case, the endpoint's first element as it is.
+    fn name(&self) -> String {
+        format!("/{}/{}/{}", self.door.prefix().to_ascii_uppercase(), self.role, self.endpoint)
+    }
+}
+
+impl Row {
+    /// A request has been admitted.
+    pub(crate) fn begin(&self, with_token: bool) {
+        add(&self.requests, 1);
+        add(&self.with_token, u64::from(with_token));
+        let now = self.concurrent.fetch_add(1, Ordering::Relaxed) + 1;
+        self.concurrent_max.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// … and is over.
+    pub(crate) fn end(&self, traffic: Traffic) {
+        self.concurrent.fetch_sub(1, Ordering::Relaxed);
+        add(&self.request_bytes, traffic.request_bytes);
+        add(&self.responses, u64::from(traffic.answered));
+        add(&self.response_bytes, traffic.response_bytes);
+        add(&self.elapsed_micros, u64::try_from(traffic.elapsed.as_micros()).unwrap_or(u64::MAX));
+        add(&self.failed, u64::from(traffic.failed));
+    }
+
+    /// A request was refused here.
+    pub(crate) fn refused(&self, with_token: bool) {
+        self.begin(with_token);
+        self.end(Traffic { failed: true, answered: true, ..Traffic::default() });
+    }
+
+    fn take(&self, name: String) -> EndpointCounters {
+        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
+        let now = self.concurrent.load(Ordering::Relaxed);
+        EndpointCounters {
+            name,
+            requests: take(&self.requests),
+            request_bytes: take(&self.request_bytes),
+            responses: take(&self.responses),
+            response_bytes: take(&self.response_bytes),
+            elapsed_micros: take(&self.elapsed_micros),
+            failed: take(&self.failed),
+            with_token: take(&self.with_token),
+            // What is under way goes on into the next window.
+            concurrent_max: self.concurrent_max.swap(now, Ordering::Relaxed),
+        }
+    }
+}
+
+impl Total {
+    pub(crate) fn end(&self, traffic: Traffic) {
+        add(&self.requests, 1);
+        add(&self.failed, u64::from(traffic.failed));
+        add(&self.request_bytes, traffic.request_bytes);
+        add(&self.response_bytes, traffic.response_bytes);
+    }
+
+    pub(crate) fn refused(&self) {
+        add(&self.requests, 1);
+        add(&self.refused, 1);
+    }
+}
+
+fn add(counter: &AtomicU64, value: u64) {
+    counter.fetch_add(value, Ordering::Relaxed);
+}
+
+/// The field's line [docs], letter by letter.
+pub(crate) fn field_line(row: &EndpointCounters) -> String {
+    let average = row.elapsed_micros.checked_div(row.responses).unwrap_or(0) / 1000;
+    format!(
+        "RequestUri: {}  RequestCount: {}  RequestSize: {} Bytes  ResponseCount: {}  ResponseSize: {} Bytes  \
+         AverageElapsedTime: {average} ms",
+        row.name, row.requests, row.request_bytes, row.responses, row.response_bytes
+    )
+}
+
+/// Writes the lines of one report.
+pub(crate) fn log(rows: &[EndpointCounters]) {
+    for row in rows {
+        info!(component = COMPONENT, verbatim = true, "{}", field_line(row));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::endpoint;
+
+    use super::*;
+
+    fn sts() -> &'static Endpoint {
+        endpoint::find("/CCM_STS").unwrap()
+    }
+
+    #[test]
+    fn the_line_is_the_fields_own() {
+        let counters = Counters::default();
+        let row = counters.row(Door::ServerAuth, RoleId::new(72_057_594_037_937_981), sts());
+        row.begin(true);
+        row.end(Traffic {
+            request_bytes: 1974,
+            response_bytes: 1566,
+            elapsed: Duration::from_micros(218_900),
+            failed: false,
+            answered: true,
+        });
+        let rows = counters.take();
+        assert_eq!(
+            rows.iter().map(field_line).collect::<Vec<_>>(),
+            ["RequestUri: /CCM_PROXY_SERVERAUTH/72057594037937981/CCM_STS  RequestCount: 1  \
+              RequestSize: 1974 Bytes  ResponseCount: 1  ResponseSize: 1566 Bytes  AverageElapsedTime: 218 ms"]
+        );
+        assert_eq!(rows[0].with_token, 1);
+        assert!(counters.take().is_empty(), "a report begins a new window");
+    }
+
+    #[test]
+    fn requests_under_way_are_counted_as_concurrent_across_reports() {
+        let counters = Counters::default();
+        let row = counters.row(Door::MutualAuth, RoleId::FIRST, sts());
+        row.begin(true);
+        row.begin(true);
+        assert_eq!(counters.take()[0].concurrent_max, 2);
+        row.end(Traffic::default());
+        row.end(Traffic { answered: true, ..Traffic::default() });
+        let rows = counters.take();
+        assert_eq!((rows[0].requests, rows[0].responses, rows[0].concurrent_max), (0, 1, 2));
+    }
+
+    #[test]
+    fn an_average_over_nothing_is_nothing() {
+        let counters = Counters::default();
+        counters.row(Door::MutualAuth, RoleId::FIRST, sts()).begin(false);
+        let row = counters.take().remove(0);
+        assert!(
+            field_line(&row).ends_with("ResponseCount: 0  ResponseSize: 0 Bytes  AverageElapsedTime: 0 ms")
+        );
+    }
+}

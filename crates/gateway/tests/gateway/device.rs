@@ -1,0 +1,142 @@
+//! A device: a key of its own, a connection, requests on it.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use proto::id::{ClientId, Guid, Thumbprint};
+use proto::reason;
+use proto::token::TokenClass;
+use runtime::tls::{ClientTls, OwnCertificate};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::connector::AnyServer;
+use crate::site::{ROLE, self_signed};
+use crate::{Running, clock, within};
+
+/// A device with its key.
+pub(crate) struct Device {
+    pub(crate) id: ClientId,
+    certificate: OwnCertificate,
+}
+
+/// An answer, whole.
+#[derive(Debug)]
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    /// The reason phrase, where it is not the standard one.
+    pub(crate) phrase: Option<String>,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// An open connection to the gateway.
+pub(crate) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    /// The certificate that the gateway showed.
+    pub(crate) shown: Vec<u8>,
+}
+
+impl Device {
+    pub(crate) fn new(number: u8) -> Self {
+        Self { id: ClientId::new(Guid::from_bytes([number; 16])), certificate: self_signed() }
+    }
+
+    pub(crate) fn thumbprint(&self) -> Thumbprint {
+        Thumbprint::from_bytes(self.certificate.leaf().thumbprint_sha256())
+    }
+
+    pub(crate) fn token(&self, gateway: &Running) -> String {
+        gateway.site.token(TokenClass::Device, Some((self.id, self.thumbprint())))
+    }
+
+    pub(crate) async fn tls(&self, gateway: &Running) -> TlsStream<TcpStream> {
+        tls(gateway, Some(&self.certificate)).await
+    }
+
+    pub(crate) async fn connect(&self, gateway: &Running) -> Connection {
+        Connection::open(gateway, Some(&self.certificate)).await
+    }
+}
+
+/// A TLS connection as a device makes it.
+pub(crate) async fn tls(gateway: &Running, certificate: Option<&OwnCertificate>) -> TlsStream<TcpStream> {
+    let mut tls = ClientTls::with_verifier(clock(), AnyServer::new()).alpn(["http/1.1"]);
+    if let Some(certificate) = certificate {
+        tls = tls.certificate(certificate);
+    }
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    within(TlsConnector::from(tls.build().unwrap()).connect(name, stream)).await.unwrap()
+}
+
+impl Connection {
+    pub(crate) async fn open(gateway: &Running, certificate: Option<&OwnCertificate>) -> Self {
+        let stream = tls(gateway, certificate).await;
+        let shown = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Self { sender, shown }
+    }
+
+    /// Sends a request and returns at once what will become of it.
+    pub(crate) fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> impl Future<Output = hyper::Result<Got>> + use<> {
+        let answer = self.sender.send_request(request);
+        async move { Got::read(answer.await?).await }
+    }
+
+    pub(crate) async fn ask(&mut self, request: Request<Full<Bytes>>) -> Got {
+        within(self.send(request)).await.unwrap()
+    }
+}
+
+impl Got {
+    async fn read(answer: Response<hyper::body::Incoming>) -> hyper::Result<Self> {
+        let phrase = runtime::http::reason(&answer).map(str::to_owned);
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Self { status: head.status.as_u16(), phrase, headers: head.headers, body })
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Status and code of a refusal. Every answer, refused or not, names its request.
+    pub(crate) fn refusal(&self) -> (u16, Option<&str>) {
+        assert!(self.header(reason::REQUEST_ID_HEADER).is_some_and(|id| id.len() == 36), "{self:?}");
+        (self.status, self.header(reason::HEADER))
+    }
+}
+
+/// A request at a door of the published role.
+pub(crate) fn request(method: &str, door: &str, path: &str, token: Option<&str>) -> http::request::Builder {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("/CCM_Proxy_{door}/{ROLE}{path}"))
+        .header("host", "gw.example");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    request
+}
+
+/// A GET of site facts, which any CCM token opens.
+pub(crate) fn facts(token: &str) -> Request<Full<Bytes>> {
+    request("GET", "ServerAuth", "/SMS_MP_TokenAuth/.sms_aut?MPLIST", Some(token))
+        .body(Full::default())
+        .unwrap()
+}
+
+/// A message of the client protocol.
+pub(crate) fn message(token: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let request = request("CCM_POST", "ServerAuth", "/ccm_system_tokenauth/request", Some(token));
+    request.header("content-type", "multipart/mixed").body(Full::new(body.into())).unwrap()
+}
