@@ -1,1 +1,44 @@
-//! The device side: setup, registration, tokens, policy
+//! The device side: setup, registration, tokens, policy, heartbeat.
+//!
+//! Where to look:
+//!
+//! | for | module |
+//! |---|---|
+//! | one device and what it says to its site | [`device`], [`registration`], [`locations`], [`policy`], [`heartbeat`] |
+//! | what is decided, without doing it | [`location`], [`token`], [`schedule`], [`trust`] |
+//! | what goes over the wire | [`transport`], [`tls`], [`failure`] |
+//! | what is kept | [`state`], [`identity`] |
+//! | what people type and read | [`setup`], [`status`], [`log`] |
+//! | what depends on the operating system | [`platform`] |
+//!
+//! The walk of a request begins here: [`registration`] builds and signs, [`transport`] sends,
+//! [`trust`] judges the answer.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
+pub mod address;
+pub mod cli;
+pub mod device;
+pub mod failure;
+pub mod heartbeat;
+pub mod identity;
+pub mod location;
+pub mod locations;
+pub mod log;
+pub mod platform;
+pub mod policy;
+pub mod registration;
+pub mod retry;
+pub mod schedule;
+pub mod service;
+pub mod setup;
+pub mod state;
+pub mod status;
+#[cfg(test)]
+mod testing;
+pub mod tls;
+pub mod token;
+pub mod transport;
+pub mod trust;
+
+pub use device::{Device, DeviceOptions};

@@ -1,1 +1,7 @@
-fn main() {}
+//! `roamgate-client`: the device's command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    client::cli::main_with(std::env::args_os())
+}

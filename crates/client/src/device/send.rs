@@ -1,0 +1,353 @@
+//! Which way a request takes, and the next one when that fails.
+
+use std::time::Duration;
+
+use proto::message::header::ReplyCompression;
+use proto::message::{MessageEndpoint, OutgoingRequest, SigningIdentity};
+
+use super::{Device, RequestError};
+use crate::address::{Address, GatewayAddress};
+use crate::failure::CallError;
+use crate::location::{Decision, Inputs, Locality, Rotated, Rule, Whereabouts, decide, known_gateways};
+use crate::log::{field, line};
+use crate::token::{MACHINE_ACCOUNT, TokenText, Wanted};
+use crate::transport::{Answer, Believed, Call, Method, REQUEST_TIMEOUT, fresh_guid};
+use crate::trust::Learned;
+
+/// Gateways that one request tries before it fails: the current one and two others.
+const GATEWAYS_A_REQUEST: usize = 3;
+/// Time for the question whether a management point inside is there.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The question: any fact of the site will do, since the answer is signed.
+const PROBE_TARGET: &str = "/SMS_MP/.sms_aut?MPLIST";
+
+/// What a request carries.
+#[derive(Debug)]
+pub(crate) enum Body<'a> {
+    Nothing,
+    Message { endpoint: MessageEndpoint, xml: &'a str },
+}
+
+/// A request, whichever way it will take.
+#[derive(Debug)]
+pub(crate) struct Outgoing<'a> {
+    method: Method,
+    /// Path and query at the management point, without a token and with one.
+    inside: String,
+    outside: String,
+    pub(crate) body: Body<'a>,
+    pub(crate) identity_headers: Vec<(&'static str, String)>,
+    /// The CCM token that is needed outside; `None` when the request brings its own.
+    pub(crate) wanted: Option<Wanted>,
+    pub(crate) shows_certificate: bool,
+    timeout: Duration,
+}
+
+impl Outgoing<'_> {
+    pub(crate) fn get(inside: String, outside: String) -> Self {
+        Self {
+            method: Method::Get,
+            inside,
+            outside,
+            body: Body::Nothing,
+            identity_headers: Vec::new(),
+            wanted: Some(Wanted::Any),
+            shows_certificate: false,
+            timeout: REQUEST_TIMEOUT,
+        }
+    }
+}
+
+impl<'a> Outgoing<'a> {
+    pub(crate) fn message(endpoint: MessageEndpoint, xml: &'a str, wanted: Wanted) -> Self {
+        Self {
+            method: Method::CcmPost,
+            inside: "/ccm_system/request".to_owned(),
+            outside: "/ccm_system_tokenauth/request".to_owned(),
+            body: Body::Message { endpoint, xml },
+            identity_headers: Vec::new(),
+            wanted: Some(wanted),
+            shows_certificate: endpoint == MessageEndpoint::ClientRegistration,
+            timeout: REQUEST_TIMEOUT,
+        }
+    }
+}
+
+impl Device {
+    /// Finds out whether the device is inside: asks the management points there, and believes
+    /// only the site's signature. Done before each policy poll and whenever nothing is known.
+    pub async fn locate(&mut self) -> Result<Locality, RequestError> {
+        self.ask_inside().await;
+        self.decided().map(|decision| decision.locality)
+    }
+
+    /// Asks inside, if that is of any use; gives the last failure.
+    async fn ask_inside(&mut self) -> Option<CallError> {
+        let mut last = None;
+        if self.state.setup.always_internet || self.state.setup.inside.is_empty() {
+            self.inside_answered = None;
+            return None;
+        }
+        let mut probe = Outgoing::get(PROBE_TARGET.to_owned(), PROBE_TARGET.to_owned());
+        probe.timeout = PROBE_TIMEOUT;
+        for address in Address::inside_of(&self.state.setup.inside) {
+            match self.attempt(&address, &probe, None).await {
+                Ok(_) => {
+                    self.inside_answered = Some(true);
+                    return None;
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        self.inside_answered = Some(false);
+        last
+    }
+
+    /// The decision as of what is known, noted and logged when it is another than before.
+    fn decided(&mut self) -> Result<Decision, RequestError> {
+        let gateways = self.gateways();
+        let inputs = Inputs {
+            always_internet: self.state.setup.always_internet,
+            gateway_allowed: self.state.policy.settings.gateway_allowed,
+            inside: &self.state.setup.inside,
+            gateways: &gateways,
+            inside_answered: self.inside_answered,
+        };
+        let decision = decide(&inputs);
+        let before = self.state.whereabouts.as_ref().map(|known| (known.locality, known.rule));
+        if decision.rule != Rule::NotTriedYet && before != Some((decision.locality, decision.rule)) {
+            line!(
+                info,
+                LocationServices,
+                result = %decision.locality,
+                rule = %decision.rule,
+                inputs = %inputs,
+                "location decided"
+            );
+            let moved = before.is_none_or(|(locality, _)| locality != decision.locality);
+            if moved {
+                let place = if decision.locality == Locality::Intranet { "intranet" } else { "Internet" };
+                line!(info, ClientLocation, place, "the device is elsewhere than before");
+            }
+            let since =
+                self.state.whereabouts.as_ref().filter(|_| !moved).map_or(self.now(), |known| known.since);
+            let address = self.state.whereabouts.take().map(|known| known.address).unwrap_or_default();
+            self.state.whereabouts =
+                Some(Whereabouts { locality: decision.locality, rule: decision.rule, since, address });
+            self.save().map_err(RequestError::State)?;
+        }
+        Ok(decision)
+    }
+
+    /// Every gateway that the device knows: from policy, from locations, from setup.
+    pub fn gateways(&self) -> Vec<GatewayAddress> {
+        let state = &self.state;
+        known_gateways([&*state.policy.settings.gateways, &*state.located_gateways, &*state.setup.gateways])
+    }
+
+    /// Sends a request by the way that is open now. One that does not get through inside goes at
+    /// once through a gateway.
+    pub(crate) async fn send(&mut self, outgoing: &Outgoing<'_>) -> Result<Answer, RequestError> {
+        let mut last = None;
+        if self.inside_answered.is_none() {
+            last = self.ask_inside().await;
+        }
+        let decision = self.decided()?;
+        if decision.locality == Locality::Intranet {
+            match self.send_inside(outgoing).await {
+                Err(error) if error.is_of_the_way() => {
+                    line!(info, LocationServices, "the inside does not answer any more");
+                    self.inside_answered = Some(false);
+                    let RequestError::Call(call) = error else { return Err(error) };
+                    last = Some(call);
+                }
+                other => return other,
+            }
+        }
+        let decision = self.decided()?;
+        if !decision.through_gateway {
+            return Err(RequestError::NoWay { rule: decision.rule, source: last.map(Box::new) });
+        }
+        self.send_outside(outgoing).await
+    }
+
+    async fn send_inside(&mut self, outgoing: &Outgoing<'_>) -> Result<Answer, RequestError> {
+        let mut last = None;
+        for address in Address::inside_of(&self.state.setup.inside) {
+            match self.attempt(&address, outgoing, None).await {
+                Err(error) if error.is_of_the_way() => last = Some(error),
+                other => return other.map_err(RequestError::Call),
+            }
+        }
+        Err(last
+            .map_or(RequestError::NoWay { rule: Rule::NothingInsideKnown, source: None }, RequestError::Call))
+    }
+
+    pub(super) async fn send_outside(&mut self, outgoing: &Outgoing<'_>) -> Result<Answer, RequestError> {
+        let Some(wanted) = outgoing.wanted else { return self.through_gateways(outgoing, None).await };
+        let token = self.ccm_token_for(wanted).await?;
+        match self.through_gateways(outgoing, Some(&token)).await {
+            // Once, with another token: the site may have changed its keys, or the clock jumped.
+            Err(error) if error.asks_for_new_token() => {
+                self.state.ccm = None;
+                let token = self.ccm_token_for(wanted).await?;
+                self.through_gateways(outgoing, Some(&token)).await
+            }
+            other => other,
+        }
+    }
+
+    /// Sends through the current gateway, and through others while the way fails.
+    pub(super) async fn through_gateways(
+        &mut self,
+        outgoing: &Outgoing<'_>,
+        token: Option<&TokenText>,
+    ) -> Result<Answer, RequestError> {
+        let known = self.gateways();
+        let nobody = || RequestError::NoWay { rule: Rule::NoGatewayKnown, source: None };
+        let (mut gateway, rotated) =
+            self.rotation.choose(&known, runtime::id::random()).ok_or_else(nobody)?;
+        if let Some(rotated) = rotated {
+            log_rotation(&rotated);
+        }
+        let mut tried = Vec::new();
+        loop {
+            let address = Address::Gateway(gateway.clone());
+            let error = match self.attempt(&address, outgoing, token).await {
+                Ok(answer) => {
+                    self.rotation.succeeded(&gateway);
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            if !error.is_of_the_way() {
+                self.rotation.succeeded(&gateway);
+                return Err(RequestError::Call(error));
+            }
+            if let Some(rotated) = self.rotation.failed(&gateway, &known, self.now(), runtime::id::random()) {
+                log_rotation(&rotated);
+            }
+            tried.push(gateway);
+            let left: Vec<_> = known.iter().filter(|gateway| !tried.contains(gateway)).cloned().collect();
+            let next =
+                tried.last().and_then(|last| self.rotation.other_than(last, &left, runtime::id::random()));
+            match next {
+                Some(next) if tried.len() < GATEWAYS_A_REQUEST => gateway = next,
+                _ => return Err(RequestError::Call(error)),
+            }
+        }
+    }
+
+    /// One request to one address.
+    async fn attempt(
+        &mut self,
+        address: &Address,
+        outgoing: &Outgoing<'_>,
+        token: Option<&TokenText>,
+    ) -> Result<Answer, CallError> {
+        let target = if address.is_gateway() { &outgoing.outside } else { &outgoing.inside };
+        let body = self.body(address, outgoing);
+        let call = Call {
+            method: outgoing.method,
+            target,
+            token,
+            body: &body,
+            identity_headers: &outgoing.identity_headers,
+            client: self.client_id(),
+            shows_certificate: outgoing.shows_certificate,
+            timeout: outgoing.timeout,
+        };
+        log_call(address, &call);
+        let believed = Believed { trust: &self.state.trust, pin: &self.state.setup.pin };
+        let (answer, learned) = self.transport.send(address, &call, believed).await?;
+        self.note_answer(address, learned);
+        Ok(answer)
+    }
+
+    fn note_answer(&mut self, address: &Address, learned: Learned) {
+        let now = self.now();
+        self.state.contact.answered = Some(now);
+        if let Some(whereabouts) = &mut self.state.whereabouts {
+            whereabouts.address = address.host_and_path();
+        }
+        let Learned::Trust(trust) = learned else { return };
+        line!(
+            info,
+            ClientAuth,
+            origin = trust.origin.map(crate::trust::RootOrigin::name),
+            "the site's message certificate was taken"
+        );
+        self.state.trust = trust;
+        // Kept with the next step at the latest; a failure here would be met there again.
+        if let Err(error) = self.save() {
+            line!(error, ClientAuth, error = %runtime::telemetry::Chain(&error), "the state could not be kept");
+        }
+    }
+
+    fn body(&self, address: &Address, outgoing: &Outgoing<'_>) -> Vec<u8> {
+        let Body::Message { endpoint, xml } = outgoing.body else { return Vec::new() };
+        let host = &self.state.setup.name;
+        let message_id = fresh_guid();
+        let target_host = address.host_and_path();
+        let request = OutgoingRequest {
+            message_id,
+            now: self.now(),
+            source_host: host,
+            source_id: self.client_id(),
+            endpoint,
+            target_host: &target_host,
+            body: xml,
+            compress: true,
+            reply_compression: ReplyCompression::Zlib,
+            properties: Vec::new(),
+        };
+        let kind = if endpoint.is_synchronous() { "sync" } else { "async" };
+        field!(
+            info,
+            CcmMessaging,
+            "Sending remote {kind} message '{}' to host '{target_host}' endpoint '{endpoint}'. Flags 0x280, sender account {MACHINE_ACCOUNT}",
+            message_id.braced()
+        );
+        match self.client_id().filter(|_| endpoint.is_signed()) {
+            Some(client_id) => request.write_signed(&SigningIdentity {
+                client_id,
+                host,
+                key: self.identity.key(),
+                public_key: &self.public_key,
+                shows_certificate: address.is_tls(),
+            }),
+            None => request.write(),
+        }
+    }
+}
+
+/// The field's lines about a request that is about to be sent.
+fn log_call(address: &Address, call: &Call<'_>) {
+    let url = address.url(call.target);
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", &url));
+    let path = rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/");
+    let token_auth = u8::from(call.token.is_some());
+    field!(
+        info,
+        CcmMessaging,
+        "ccmhttp: Host={}, Path={path}, Port={}, Protocol={scheme}, CcmTokenAuth={token_auth}, Flags=0x4200, Options=0x1e0",
+        address.host(),
+        address.port()
+    );
+    if address.is_tls() {
+        field!(info, CcmMessaging, "Target URL scheme is HTTPS: {url}");
+    }
+    if call.token.is_some() && !call.target.eq_ignore_ascii_case(super::sts::TARGET) {
+        field!(info, CcmMessaging, "Appending CCM Token to the header.");
+    }
+}
+
+fn log_rotation(rotated: &Rotated) {
+    field!(
+        info,
+        ClientLocation,
+        "Rotating internet management point, new management point [{}] is: https://{} (0) with capabilities: <Capabilities SchemaVersion =\"1.0\"><Property Name=\"SSL\" Version=\"1\" /></Capabilities>",
+        rotated.number,
+        rotated.to
+    );
+}

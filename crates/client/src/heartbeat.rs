@@ -1,0 +1,107 @@
+//! The heartbeat: what the device says about itself, and which policy it applied.
+
+use proto::message::MessageEndpoint;
+use proto::request::report::{INVENTORY_CONTENT, InventoryAction, Report, ReportHeader, ReportInstance};
+
+use crate::device::{CLIENT_VERSION, Device, RequestError};
+use crate::log::line;
+use crate::platform;
+use crate::state::Approval;
+use crate::token::Wanted;
+
+/// The instance in which our client says what it applied.
+const OUR_CLASS: &str = "Roamgate_Client";
+/// Why the device proves itself by a site token: the better methods are not there yet.
+const METHOD_REASON: &str = "no certificate of a PKI that the site trusts and no Entra identity is set up; the site token is always there";
+
+impl Device {
+    /// Reports that the device is alive, and what it applied.
+    pub async fn heartbeat(&mut self) -> Result<(), RequestError> {
+        let registration = self.registered()?;
+        if registration.approval == Approval::Held {
+            return Err(RequestError::NotApproved);
+        }
+        let report = self.report(registration.client_id);
+        let request_id = self.tell(MessageEndpoint::Discovery, &report.to_xml(), Wanted::Device).await?;
+        let now = self.now();
+        let settings = self.state().policy.settings.version.clone();
+        let contact = &mut self.state_mut().contact;
+        contact.heartbeat = Some(now);
+        contact.heartbeat_settings = settings;
+        self.save().map_err(RequestError::State)?;
+        line!(info, InventoryAgent, request_id, serial = self.state().policy.serial, "heartbeat sent");
+        Ok(())
+    }
+
+    fn report(&self, client_id: proto::id::ClientId) -> Report {
+        let state = self.state();
+        let name = &state.setup.name;
+        let now = self.now();
+        let authority = state.setup.site_code.map(|code| format!("SMS:{code}")).unwrap_or_default();
+        let locality = state.whereabouts.as_ref().map_or("internet", |known| match known.locality {
+            crate::location::Locality::Intranet => "intranet",
+            crate::location::Locality::Internet => "internet",
+        });
+        let since = state.registration.map_or(now, |registration| registration.registered);
+        let instances = vec![
+            instance(name, "CCM_ComputerSystem", vec![("Domain", String::new())]),
+            instance(
+                name,
+                "CCM_Client",
+                vec![
+                    ("ClientId", client_id.to_string()),
+                    ("ClientIdChangeDate", since.us()),
+                    ("ClientVersion", CLIENT_VERSION.to_owned()),
+                    ("PreviousClientId", "Unknown".to_owned()),
+                ],
+            ),
+            instance(name, "SMS_Authority", vec![("Name", authority)]),
+            instance(name, "CCM_ADSiteInfo", vec![("ADSiteName", String::new())]),
+            instance(name, "CCM_ExtNetworkAdapterConfiguration", vec![("FQDN", name.clone())]),
+            instance(name, "CCM_DiscoveryData", vec![("PlatformID", platform::platform_id().to_owned())]),
+            instance(
+                name,
+                OUR_CLASS,
+                vec![
+                    ("PolicySerial", state.policy.serial.to_string()),
+                    ("PolicyVersion", state.policy.settings.version.clone().unwrap_or_default()),
+                    ("Method", "site-token".to_owned()),
+                    ("MethodReason", METHOD_REASON.to_owned()),
+                    ("ClientVersion", CLIENT_VERSION.to_owned()),
+                    ("Locality", locality.to_owned()),
+                    (
+                        "SiteRootTrust",
+                        state.trust.origin.map_or("", crate::trust::RootOrigin::name).to_owned(),
+                    ),
+                ],
+            ),
+        ];
+        let header = ReportHeader {
+            client_id,
+            client_installed: Some(1),
+            client_type: Some(1),
+            client_version: CLIENT_VERSION.to_owned(),
+            netbios_name: name.clone(),
+            code_page: Some(437),
+            locale_id: Some(1033),
+            priority: None,
+            content: INVENTORY_CONTENT.to_owned(),
+            report_type: "Full".to_owned(),
+            date: now.cim(),
+            version: "1.0".to_owned(),
+            format: "1.1".to_owned(),
+            action: Some(InventoryAction::Discovery),
+        };
+        Report { header, instances, state_messages: Vec::new() }
+    }
+}
+
+fn instance(name: &str, class: &str, properties: Vec<(&str, String)>) -> ReportInstance {
+    ReportInstance {
+        content: "New".to_owned(),
+        namespace: format!(r"\\{name}\root\ccm"),
+        class: class.to_owned(),
+        parent_class: class.to_owned(),
+        properties: properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    }
+}

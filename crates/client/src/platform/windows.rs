@@ -1,0 +1,30 @@
+//! Windows. What needs the registry, the service manager or the key store comes with the
+//! Windows client; until then those facts are refused with an error that says what to name.
+
+use std::path::PathBuf;
+
+use super::PlatformError;
+
+/// As the heartbeat names the system; published samples have this form [observed].
+pub(super) const PLATFORM_ID: &str = "Microsoft Windows NT Workstation 10.0";
+
+/// `C:\ProgramData\Roamgate\Client`.
+pub(super) fn default_state_folder() -> PathBuf {
+    let data =
+        std::env::var_os("ProgramData").map_or_else(|| PathBuf::from(r"C:\ProgramData"), PathBuf::from);
+    data.join("Roamgate").join("Client")
+}
+
+pub(super) fn host_name() -> Option<String> {
+    std::env::var("COMPUTERNAME").ok()
+}
+
+/// The machine's id is in the registry, which this version does not read.
+pub(super) fn machine_id() -> Result<String, PlatformError> {
+    let source =
+        std::io::Error::new(std::io::ErrorKind::Unsupported, "the registry is not read by this version");
+    Err(PlatformError::NoMachineId { what: r"HKLM\SOFTWARE\Microsoft\Cryptography\MachineGuid", source })
+}
+
+/// A program that is no Windows service has no manager to tell.
+pub(super) fn notify(_state: &str) {}

@@ -1,0 +1,202 @@
+//! When the service does what. Pure decisions; the driver is [`crate::service`].
+
+use std::time::Duration;
+
+use proto::time::Timestamp;
+
+use crate::state::State;
+
+/// Time between two heartbeats unless said otherwise [docs].
+pub const HEARTBEAT: Duration = Duration::from_hours(7 * 24);
+/// Time after which the site is asked for its gateways again [docs: every 24 or 25 hours].
+pub const LOCATIONS: Duration = Duration::from_hours(24);
+/// First pause after a failure, at most; doubled with each further one.
+const FAILURE_BASE: Duration = Duration::from_secs(1);
+/// Longest pause after failures: long outages end for all devices within this time.
+const FAILURE_CAP: Duration = Duration::from_mins(5);
+/// A poll that was due earlier because of a renewal is not repeated sooner than this, in case the
+/// renewal brought nothing.
+const RENEWAL_GAP: Duration = Duration::from_mins(5);
+
+/// Settings of the service.
+#[derive(Debug, Clone, Copy)]
+pub struct Intervals {
+    /// Time between two policy polls; `None`: as policy says.
+    pub poll: Option<Duration>,
+    /// Time between two heartbeats.
+    pub heartbeat: Duration,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self { poll: None, heartbeat: HEARTBEAT }
+    }
+}
+
+/// What the last cycle came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything that was due was done.
+    Done,
+    /// Something failed that may pass by itself; the answer may have asked for a pause.
+    Transient(Option<Duration>),
+    /// Something failed that only a person can change; the next regular poll looks again.
+    Refused,
+}
+
+/// When the next cycle begins.
+#[derive(Debug, Default)]
+pub struct Schedule {
+    failures: u32,
+    next: Option<Timestamp>,
+    last: Option<Timestamp>,
+}
+
+impl Schedule {
+    /// Whether a cycle is due: at the start, at its time, and when a token wants renewal.
+    pub fn is_due(&self, state: &State, now: Timestamp) -> bool {
+        let Some(next) = self.next else { return true };
+        // A clock that was set back would let us wait for years.
+        let set_back = self.last.is_some_and(|last| now < last);
+        now >= next || set_back || (self.failures == 0 && self.renewal_is_due(state, now))
+    }
+
+    fn renewal_is_due(&self, state: &State, now: Timestamp) -> bool {
+        let outside =
+            state.whereabouts.as_ref().is_some_and(|w| w.locality == crate::location::Locality::Internet);
+        let ccm = state.ccm.as_ref().filter(|_| outside);
+        let due = [ccm, state.self_prove.as_ref()].into_iter().flatten().any(|token| now >= token.renew_from);
+        due && self.last.is_none_or(|last| now.since(last) >= RENEWAL_GAP)
+    }
+
+    /// Sets the next cycle after one that ended at `now`. `random` spreads devices.
+    pub fn ended(&mut self, outcome: Outcome, poll: Duration, now: Timestamp, random: u64) {
+        let pause = match outcome {
+            Outcome::Done | Outcome::Refused => {
+                self.failures = 0;
+                regular(poll, random)
+            }
+            Outcome::Transient(asked) => {
+                // The shorter the polls, the sooner an outage of ours is over for this device.
+                let cap = FAILURE_CAP.min(poll.max(Duration::from_secs(5)));
+                let jitter = runtime::backoff::next(self.failures, FAILURE_BASE, cap, random);
+                self.failures = self.failures.saturating_add(1);
+                asked.unwrap_or_default().min(FAILURE_CAP) + jitter
+            }
+        };
+        self.last = Some(now);
+        self.next = Some(now.plus(pause));
+    }
+}
+
+/// The regular time between polls, up to a tenth shorter or longer.
+fn regular(poll: Duration, random: u64) -> Duration {
+    let fifth = poll / 5;
+    let part = (fifth.as_nanos() * u128::from(random >> 32)) >> 32;
+    poll.saturating_sub(poll / 10) + Duration::from_nanos(u64::try_from(part).unwrap_or(0))
+}
+
+/// Whether a heartbeat is due: none yet in this run, its interval over, or something to tell.
+pub fn heartbeat_is_due(
+    state: &State,
+    sent_in_this_run: bool,
+    moved: bool,
+    interval: Duration,
+    now: Timestamp,
+) -> bool {
+    let Some(last) = state.contact.heartbeat else { return true };
+    let told = state.contact.heartbeat_settings == state.policy.settings.version;
+    !sent_in_this_run || moved || !told || now < last || now.since(last) >= interval
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::location::{Locality, Rule, Whereabouts};
+    use crate::state::tests::setup;
+    use crate::token::StoredToken;
+    use crate::token::tests::text_of;
+    use proto::token::TokenClass;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    #[test]
+    fn polls_come_about_every_interval_and_never_together() {
+        let state = State::new(setup());
+        let mut schedule = Schedule::default();
+        assert!(schedule.is_due(&state, at(0)), "at the start");
+        for (random, earliest, latest) in [(0, 3240, 3240), (u64::MAX, 3959, 3960), (1 << 63, 3600, 3600)] {
+            schedule.ended(Outcome::Done, HOUR, at(0), random);
+            assert!(
+                !schedule.is_due(&state, at(earliest - 1)) && schedule.is_due(&state, at(latest)),
+                "{random}"
+            );
+        }
+    }
+
+    #[test]
+    fn failures_are_repeated_soon_then_later_and_a_refusal_waits_for_the_next_poll() {
+        let state = State::new(setup());
+        let mut schedule = Schedule::default();
+        let widest = |schedule: &mut Schedule| {
+            schedule.ended(Outcome::Transient(None), HOUR, at(0), u64::MAX);
+            schedule.next.unwrap().seconds()
+        };
+        let waits: Vec<_> = (0..12).map(|_| widest(&mut schedule)).collect();
+        assert!(waits[0] <= 1 && waits[3] <= 8 && waits[11] <= 300 && waits[11] >= 299, "{waits:?}");
+        schedule.ended(Outcome::Transient(Some(Duration::from_secs(20))), HOUR, at(0), 0);
+        assert!(!schedule.is_due(&state, at(19)) && schedule.is_due(&state, at(20)));
+        schedule.ended(Outcome::Refused, HOUR, at(0), 1 << 63);
+        assert!(!schedule.is_due(&state, at(3599)));
+        schedule.ended(Outcome::Transient(None), Duration::from_secs(2), at(0), u64::MAX);
+        assert!(schedule.is_due(&state, at(5)), "short polls, short pauses");
+    }
+
+    #[test]
+    fn a_token_that_wants_renewal_makes_a_cycle_due_but_not_over_and_over() {
+        let mut state = State::new(setup());
+        state.ccm = Some(StoredToken::ccm(text_of(TokenClass::Device, 0), HOUR * 8, at(0)).unwrap());
+        let mut schedule = Schedule::default();
+        schedule.ended(Outcome::Done, HOUR * 24, at(0), 0);
+        let late = 7 * 3600;
+        assert!(!schedule.is_due(&state, at(late)), "inside no CCM token is needed");
+        state.whereabouts = Some(Whereabouts {
+            locality: Locality::Internet,
+            rule: Rule::InsideSilent,
+            since: at(0),
+            address: String::new(),
+        });
+        assert!(!schedule.is_due(&state, at(late - 1)) && schedule.is_due(&state, at(late)));
+        schedule.ended(Outcome::Done, HOUR * 24, at(late), 0);
+        assert!(!schedule.is_due(&state, at(late + 1)), "it was just tried");
+        assert!(schedule.is_due(&state, at(late + 300)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_stop_the_service() {
+        let state = State::new(setup());
+        let mut schedule = Schedule::default();
+        schedule.ended(Outcome::Done, HOUR, at(1_000_000), 0);
+        assert!(schedule.is_due(&state, at(5)));
+    }
+
+    #[test]
+    fn a_heartbeat_is_due_at_the_start_at_its_time_and_when_there_is_news() {
+        let mut state = State::new(setup());
+        let due = |state: &State, sent, moved, now| heartbeat_is_due(state, sent, moved, HEARTBEAT, at(now));
+        assert!(due(&state, true, false, 0), "never sent");
+        state.contact.heartbeat = Some(at(100));
+        assert!(due(&state, false, false, 101), "first of this run");
+        assert!(!due(&state, true, false, 101));
+        assert!(due(&state, true, true, 101), "elsewhere");
+        assert!(due(&state, true, false, 100 + 7 * 86_400));
+        state.policy.settings.version = Some("2.00".into());
+        assert!(due(&state, true, false, 101), "new settings");
+        state.contact.heartbeat_settings = Some("2.00".into());
+        assert!(!due(&state, true, false, 101));
+    }
+}

@@ -1,0 +1,153 @@
+//! The service: keeps a device registered, its tokens fresh, its policy current.
+
+use std::time::Duration;
+
+use proto::reason::Action;
+use proto::time::Timestamp;
+use runtime::{Clock, Drain};
+
+use crate::device::{Device, RequestError};
+use crate::failure::CallError;
+use crate::location::Locality;
+use crate::log::line;
+use crate::platform;
+use crate::policy::PolicyError;
+use crate::retry::Told;
+use crate::schedule::{Intervals, LOCATIONS, Outcome, Schedule, heartbeat_is_due};
+use crate::state::{StateError, StateFolder, StateLock};
+use crate::token::confirmation_is_due;
+
+/// Time between two looks at the clock. Bounds how late the service notices that time jumped
+/// (sleep of the machine, the lab's clock).
+const TICK: Duration = Duration::from_secs(1);
+/// How long the service lets another process work with the state before it looks again.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Runs until the drain begins. Each cycle reads the state anew, so that what `sync` or `register`
+/// did meanwhile counts.
+pub async fn run(
+    mut device: Device,
+    folder: StateFolder,
+    intervals: Intervals,
+    clock: Clock,
+    drain: Drain,
+) -> Result<(), StateError> {
+    let mut schedule = Schedule::default();
+    let mut cycles =
+        Cycles { intervals, heartbeat_sent: false, locations_asked: None, register_again: false };
+    line!(info, CcmExec, state = %folder.path().display(), "service started");
+    platform::notify_ready();
+    while !drain.has_started() {
+        let now = Timestamp::from_micros(clock.now());
+        if schedule.is_due(device.state(), now) {
+            let Some(lock) = wait_for_turn(&folder, &drain).await? else { break };
+            device.reload(folder.load()?);
+            // A request under way is finished: it may have changed something at the site.
+            let outcome = cycles.run(&mut device).await;
+            drop(lock);
+            let poll = intervals.poll.unwrap_or_else(|| device.state().policy.settings.polling());
+            schedule.ended(outcome, poll, device.now(), runtime::id::random());
+        }
+        tokio::select! {
+            () = drain.started() => {}
+            () = tokio::time::sleep(TICK) => {}
+        }
+    }
+    platform::notify_stopping();
+    line!(info, CcmExec, "service stopped");
+    Ok(())
+}
+
+/// Waits until no other process works with the state; `None` when the service is to end.
+async fn wait_for_turn(folder: &StateFolder, drain: &Drain) -> Result<Option<StateLock>, StateError> {
+    loop {
+        match folder.try_lock() {
+            Err(StateError::Busy(_)) => {}
+            other => return other.map(Some),
+        }
+        tokio::select! {
+            () = drain.started() => return Ok(None),
+            () = tokio::time::sleep(BUSY_PAUSE) => {}
+        }
+    }
+}
+
+/// What outlives one cycle.
+struct Cycles {
+    intervals: Intervals,
+    heartbeat_sent: bool,
+    locations_asked: Option<Timestamp>,
+    /// The site does not know the device's key any more. Inside, where no token is needed, the
+    /// device makes itself known again; its key and thereby its id stay the same.
+    register_again: bool,
+}
+
+impl Cycles {
+    async fn run(&mut self, device: &mut Device) -> Outcome {
+        match self.steps(device).await {
+            Ok(()) => {
+                line!(debug, CcmExec, "cycle done");
+                Outcome::Done
+            }
+            Err(error) => {
+                let told = error.told();
+                line!(
+                    warn,
+                    CcmExec,
+                    error = %runtime::telemetry::Chain(&error),
+                    hresult = told.map(|told| told.hresult().to_string()),
+                    reason = told.and_then(RequestError::reason).map(|reason| reason.to_string()),
+                    request_id = told.and_then(RequestError::request_id).map(|id| id.to_string()),
+                    "cycle not finished"
+                );
+                let Some(told) = told else { return Outcome::Refused };
+                device.note_failure(&error, told);
+                self.register_again =
+                    told.reason().is_some_and(|reason| reason.row().action == Action::Register);
+                if told.is_transient() {
+                    Outcome::Transient(told.call().and_then(CallError::retry_after))
+                } else {
+                    Outcome::Refused
+                }
+            }
+        }
+    }
+
+    /// Everything that is due, in the order in which one thing needs the other.
+    async fn steps(&mut self, device: &mut Device) -> Result<(), PolicyError> {
+        let before = device.state().whereabouts.as_ref().map(|known| known.locality);
+        let request = PolicyError::Request;
+        device.locate().await.map_err(request)?;
+        let now = device.now();
+        let inside = device.state().whereabouts.as_ref().is_some_and(|w| w.locality == Locality::Intranet);
+        let registration = match device.state().registration {
+            Some(registration) if !(self.register_again && inside) => registration,
+            _ => device.register().await.map_err(request)?,
+        };
+        self.register_again = false;
+        let waits = !registration.approval.is_approved() || registration.confirmed.is_none();
+        if waits || confirmation_is_due(device.state().self_prove.as_ref(), now) {
+            let confirmed = device.confirm().await.map_err(request)?;
+            if !confirmed.approval.is_approved() {
+                line!(info, CcmExec, "the device waits for approval");
+                return Ok(());
+            }
+        }
+        device.policy().await?;
+        let due = self.locations_asked.is_none_or(|asked| now < asked || now.since(asked) >= LOCATIONS);
+        if due {
+            device.learn_gateways().await.map_err(request)?;
+            self.locations_asked = Some(now);
+        }
+        // A request may have found the inside gone since the cycle began.
+        let moved = device.state().whereabouts.as_ref().map(|known| known.locality) != before;
+        if heartbeat_is_due(device.state(), self.heartbeat_sent, moved, self.intervals.heartbeat, now) {
+            device.heartbeat().await.map_err(request)?;
+            self.heartbeat_sent = true;
+        }
+        if device.state().contact.failure.is_some() {
+            device.clear_failure().map_err(PolicyError::State)?;
+        }
+        Ok(())
+    }
+}

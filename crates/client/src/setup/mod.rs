@@ -1,0 +1,450 @@
+//! Setting a device up: what it is told, what is missing, and the steps until it is managed.
+
+pub mod ccmsetup;
+mod table;
+mod words;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proto::limits;
+use proto::time::Timestamp;
+use runtime::Clock;
+
+use crate::address::AddressError;
+use crate::device::{Device, DeviceError, DeviceOptions, RequestError};
+use crate::identity::{IdentityError, KeyMaterial};
+use crate::log::{field, line};
+use crate::platform::{self, PlatformError};
+use crate::policy::{PolicyError, PolicyOutcome};
+use crate::retry::{Patience, patiently};
+use crate::state::{Registration, Setup, State, StateError, StateFolder};
+use crate::token::{TokenFormError, TokenText, read_bulk_token};
+use crate::trust::{Pin, PinError};
+use ccmsetup::{Note, RootKey, SetupLineError};
+
+/// Largest file of roots, in bytes.
+const CA_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What setup is given: pasted words, and options of our own.
+#[derive(Debug, Default, Clone)]
+pub struct SetupRequest {
+    /// Words in the spelling of the field's program.
+    pub words: Vec<String>,
+    /// `--ca-file`.
+    pub ca_file: Option<PathBuf>,
+    /// `--site-root`.
+    pub site_root: Option<String>,
+    /// `--regtoken-file`; `-` is standard input.
+    pub regtoken_file: Option<PathBuf>,
+    /// `--name`.
+    pub name: Option<String>,
+    /// `--hardware-id`.
+    pub hardware_id: Option<String>,
+    /// `--inside`.
+    pub inside: Vec<String>,
+}
+
+/// What setup will do.
+#[derive(Debug)]
+pub struct Plan {
+    /// What the device will remember of it.
+    pub setup: Setup,
+    /// The bulk registration token.
+    pub token: Option<TokenText>,
+    /// Words that do nothing here.
+    pub notes: Vec<Note>,
+    /// What a person should know before it begins.
+    pub warnings: Vec<String>,
+}
+
+/// Why setup does not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The pasted words.
+    #[error("the set-up line cannot be used")]
+    Line(#[source] SetupLineError),
+    /// Nobody to go to.
+    #[error("no gateway named: add /mp:https://… or CCMHOSTNAME=…")]
+    NoGateway,
+    /// A gateway and nothing to show it.
+    #[error("no bulk registration token: add --regtoken-file FILE or /regtoken:…")]
+    NoToken,
+    /// Nothing vouches for the site.
+    #[error(
+        "nothing says which site to trust: add --site-root sha256:… as `roamgate bulk-token new` prints it"
+    )]
+    NoRoot,
+    /// The token is none.
+    #[error("the bulk registration token cannot be used")]
+    Token(#[source] TokenFormError),
+    /// A file cannot be read.
+    #[error("{what} {} cannot be read", path.display())]
+    File {
+        /// What it holds.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The site root.
+    #[error("the site root cannot be used")]
+    Pin(#[source] PinError),
+    /// `--inside`.
+    #[error("--inside does not name a management point")]
+    Inside(#[source] AddressError),
+    /// The device's name.
+    #[error("a device's name has 1 to {} characters, and no control characters", limits::NAME_CHARS)]
+    Name,
+    /// A fact about the machine.
+    #[error("a fact about this machine is missing")]
+    Platform(#[source] PlatformError),
+}
+
+/// Reads what was given, and says what is missing.
+pub fn plan(request: &SetupRequest, stdin: &mut dyn Read, now: Timestamp) -> Result<Plan, PlanError> {
+    let mut options = ccmsetup::parse(&request.words).map_err(PlanError::Line)?;
+    let mut warnings = Vec::new();
+    if options.token.is_some() {
+        warnings.push(
+            "the token stands on the command line, where every account of this machine can read it; \
+             --regtoken-file FILE, or - for standard input, keeps it to itself"
+                .to_owned(),
+        );
+    }
+    if let Some(path) = &request.regtoken_file {
+        options.token = Some(read_token(path, stdin)?);
+    }
+    if let Some(token) = &options.token {
+        let claims = read_bulk_token(token.expose()).map_err(PlanError::Token)?;
+        if now >= claims.expires {
+            warnings.push(format!("by this device's clock the token ended at {}", claims.expires));
+        }
+    }
+    for address in &request.inside {
+        let address = address.parse().map_err(PlanError::Inside)?;
+        if !options.inside.contains(&address) {
+            options.inside.push(address);
+        }
+    }
+    if options.gateways.is_empty() && (options.token.is_some() || options.inside.is_empty()) {
+        return Err(PlanError::NoGateway);
+    }
+    if options.token.is_none() && options.inside.is_empty() {
+        return Err(PlanError::NoToken);
+    }
+    let pin = pin(request.site_root.as_deref(), options.root_key.as_ref())?;
+    let vouched =
+        !options.gateways.is_empty() || options.inside.iter().any(|mp| mp.to_string().starts_with("https"));
+    if pin == Pin::FirstUse && !vouched {
+        return Err(PlanError::NoRoot);
+    }
+    if pin == Pin::FirstUse {
+        warnings.push(
+            "no site root was named: the first is taken that comes over a connection which this \
+             system trusts; --site-root sha256:… names it for certain"
+                .to_owned(),
+        );
+    }
+    let name = match &request.name {
+        Some(name) => name.trim().to_owned(),
+        None => platform::host_name().map_err(PlanError::Platform)?,
+    };
+    let length = name.chars().count();
+    if length == 0 || length > limits::NAME_CHARS || name.chars().any(char::is_control) {
+        return Err(PlanError::Name);
+    }
+    Ok(Plan {
+        setup: Setup {
+            name,
+            hardware_id: platform::hardware_id(request.hardware_id.as_deref())
+                .map_err(PlanError::Platform)?,
+            site_code: options.site_code,
+            inside: options.inside,
+            gateways: options.gateways,
+            always_internet: options.always_internet,
+            ca: request.ca_file.as_deref().map(read_ca).transpose()?,
+            pin,
+        },
+        token: options.token,
+        notes: options.notes,
+        warnings,
+    })
+}
+
+/// Reads a bulk registration token from a file or standard input. White space inside is that of a
+/// mail program, not of the token.
+pub fn read_token(path: &Path, stdin: &mut dyn Read) -> Result<TokenText, PlanError> {
+    let failed = |source| PlanError::File { what: "the token file", path: path.to_owned(), source };
+    let mut text = String::new();
+    let limit = limits::TOKEN_BYTES as u64 + 1024;
+    if path == Path::new("-") {
+        stdin.take(limit).read_to_string(&mut text).map_err(failed)?;
+    } else {
+        std::fs::File::open(path).map_err(failed)?.take(limit).read_to_string(&mut text).map_err(failed)?;
+    }
+    let token: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    Ok(token.into())
+}
+
+fn read_ca(path: &Path) -> Result<String, PlanError> {
+    let failed =
+        |source| PlanError::File { what: "the file of trusted roots", path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(CA_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
+}
+
+fn pin(site_root: Option<&str>, key: Option<&RootKey>) -> Result<Pin, PlanError> {
+    let pin = match (site_root, key) {
+        (Some(text), _) => Pin::from_option(text),
+        (None, Some(RootKey::File(path))) => Pin::from_file(path),
+        (None, Some(RootKey::Hex(hex))) => Pin::from_key(hex),
+        (None, None) => Ok(Pin::FirstUse),
+    };
+    pin.map_err(PlanError::Pin)
+}
+
+/// What a finished setup came to.
+#[derive(Debug)]
+pub struct Finished {
+    /// Who the device is now.
+    pub registration: Registration,
+    /// The policy that was applied; none while the device waits for approval.
+    pub policy: Option<PolicyOutcome>,
+}
+
+/// Why setup did not come to its end. What was reached is kept; the same line goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A device was set up here before.
+    #[error("this device is set up already as {0}")]
+    SetUpAlready(proto::id::ClientId),
+    /// The state folder.
+    #[error("the state cannot be kept")]
+    State(#[source] StateError),
+    /// The key.
+    #[error("the device has no usable key")]
+    Identity(#[source] IdentityError),
+    /// The device.
+    #[error("the device cannot be made")]
+    Device(#[source] DeviceError),
+    /// Registration.
+    #[error("the device was not registered")]
+    Register(#[source] RequestError),
+    /// Confirmation.
+    #[error("the registration was not confirmed")]
+    Confirm(#[source] RequestError),
+    /// Policy.
+    #[error("the device is registered, but has no policy yet")]
+    Policy(#[source] PolicyError),
+    /// Heartbeat.
+    #[error("the device is registered and has its policy, but its heartbeat was not taken")]
+    Heartbeat(#[source] RequestError),
+}
+
+/// Sets the device up in a folder whose lock the caller holds: key, registration, confirmation,
+/// policy, heartbeat. `progress` is told each step as it is reached.
+pub async fn run(
+    plan: Plan,
+    folder: &StateFolder,
+    force: bool,
+    clock: Clock,
+    patience: Patience,
+    progress: &mut (dyn FnMut(&str) + Send),
+) -> Result<Finished, SetupError> {
+    field!(info, ccmsetup, "==========[ ccmsetup started in process {} ]==========", std::process::id());
+    let result = steps(plan, folder, force, clock, patience, progress).await;
+    let code = u32::from(result.is_err()) * 6;
+    field!(info, ccmsetup, "CcmSetup is exiting with return code {code}");
+    result
+}
+
+async fn steps(
+    plan: Plan,
+    folder: &StateFolder,
+    force: bool,
+    clock: Clock,
+    patience: Patience,
+    progress: &mut (dyn FnMut(&str) + Send),
+) -> Result<Finished, SetupError> {
+    for gateway in &plan.setup.gateways {
+        field!(info, ccmsetup, "Found a valid online MP 'https://{gateway}'");
+    }
+    field!(info, ccmsetup, "CCMSETUP bootstrap from Internet: {}", u8::from(plan.token.is_some()));
+    for note in &plan.notes {
+        line!(info, ccmsetup, word = note.word, hint = note.hint, "word ignored");
+    }
+    let state = state(folder, plan.setup, force)?;
+    let key = key(folder, &clock).await?;
+    progress("key and certificate ready");
+    let options = DeviceOptions { state, key, store: Arc::new(folder.clone()), clock, system_roots: true };
+    let mut device = Device::new(options).map_err(SetupError::Device)?;
+    device.save().map_err(SetupError::State)?;
+    if let Some(token) = plan.token {
+        device.use_bulk_token(token);
+    }
+    let registration = patiently(&mut device, patience, async |device| device.register().await)
+        .await
+        .map_err(SetupError::Register)?;
+    progress(&format!("registered as {}", registration.client_id));
+    let registration = patiently(&mut device, patience, async |device| device.confirm().await)
+        .await
+        .map_err(SetupError::Confirm)?;
+    progress("self-prove token received");
+    // Gateways are for the way out: a device that has none yet may still learn them later.
+    if let Err(error) = device.learn_gateways().await {
+        line!(warn, ccmsetup, error = %runtime::telemetry::Chain(&error), "the site's gateways were not learnt");
+    }
+    if !registration.approval.is_approved() {
+        progress("waiting for approval");
+        return Ok(Finished { registration, policy: None });
+    }
+    progress("approved");
+    let policy = patiently(&mut device, patience, async |device| device.policy().await)
+        .await
+        .map_err(SetupError::Policy)?;
+    let version = device.state().policy.settings.version.clone().unwrap_or_else(|| "none".into());
+    progress(&format!("policy applied: {} in force, client settings version {version}", policy.in_force));
+    patiently(&mut device, patience, async |device| device.heartbeat().await)
+        .await
+        .map_err(SetupError::Heartbeat)?;
+    progress("heartbeat sent");
+    device.clear_failure().map_err(SetupError::State)?;
+    Ok(Finished { registration, policy: Some(policy) })
+}
+
+/// The state to begin with: a new one, or that of a setup that did not come to its end. A device
+/// that is registered is set up anew only on demand; it keeps its key, so it keeps its id.
+fn state(folder: &StateFolder, setup: Setup, force: bool) -> Result<State, SetupError> {
+    if folder.is_set_up() {
+        let old = folder.load().map_err(SetupError::State)?;
+        if let Some(registration) = old.registration
+            && !force
+        {
+            return Err(SetupError::SetUpAlready(registration.client_id));
+        }
+        let mut new = State::new(setup);
+        // The same hardware under the same key, whatever chance said today.
+        new.setup.hardware_id = old.setup.hardware_id;
+        return Ok(new);
+    }
+    Ok(State::new(setup))
+}
+
+async fn key(folder: &StateFolder, clock: &Clock) -> Result<KeyMaterial, SetupError> {
+    if folder.has_key() {
+        return folder.load_key().map_err(SetupError::State);
+    }
+    let now = Timestamp::from_micros(clock.now());
+    // Making the key takes its time; the runtime has other things to do meanwhile.
+    let made = tokio::task::spawn_blocking(move || KeyMaterial::generate(now)).await;
+    let key = made.unwrap_or(Err(IdentityError::Generate)).map_err(SetupError::Identity)?;
+    folder.save_key(&key).map_err(SetupError::State)?;
+    line!(info, CertificateMaintenance, thumbprint = %proto::id::Thumbprint::of(&key.certificate), "key and self-signed certificate made");
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::tests::text_of;
+    use proto::token::TokenClass;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
+    const GATEWAY: &str = "CCMHOSTNAME=gw/CCM_Proxy_MutualAuth/7";
+
+    fn request(words: &[&str]) -> SetupRequest {
+        SetupRequest {
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
+            name: Some("pc1".into()),
+            hardware_id: Some("random".into()),
+            ..SetupRequest::default()
+        }
+    }
+
+    fn token() -> String {
+        format!("/regtoken:{}", text_of(TokenClass::Bulk, NOW.seconds() + 60))
+    }
+
+    fn planned(request: &SetupRequest) -> Result<Plan, PlanError> {
+        plan(request, &mut std::io::empty(), NOW)
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let token = token();
+        for words in [&[][..], &["/mp:", "SMSSiteCode=GER", "SMSMP=https://mp1", &token], &[&token]] {
+            let error = planned(&request(words)).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "no gateway named: add /mp:https://… or CCMHOSTNAME=…",
+                "{words:?}"
+            );
+        }
+        assert!(matches!(planned(&request(&[GATEWAY])), Err(PlanError::NoToken)));
+        assert!(matches!(planned(&request(&["SMSMP=mp1"])), Err(PlanError::NoRoot)));
+        assert!(planned(&request(&["SMSMP=https://mp1"])).is_ok());
+        assert!(planned(&request(&[GATEWAY, &token])).is_ok());
+    }
+
+    #[test]
+    fn a_token_on_the_command_line_is_taken_with_a_warning_and_a_file_without() {
+        let plan = planned(&request(&[GATEWAY, &token()])).unwrap();
+        assert!(plan.warnings.iter().any(|warning| warning.contains("--regtoken-file")));
+        assert!(!format!("{plan:?}").contains(&token()[10..40]), "no token in debug output");
+
+        let mut request = request(&[GATEWAY]);
+        let text = text_of(TokenClass::Bulk, NOW.seconds() - 60);
+        request.regtoken_file = Some("-".into());
+        let folded = format!("{}\r\n {}\n", &text[..20], &text[20..]);
+        let plan = super::plan(&request, &mut folded.as_bytes(), NOW).unwrap();
+        assert_eq!(plan.token.unwrap().expose(), text);
+        assert!(plan.warnings.iter().any(|warning| warning.contains("ended at")), "{:?}", plan.warnings);
+        let wrong = text_of(TokenClass::SelfProve, NOW.seconds());
+        assert!(matches!(super::plan(&request, &mut wrong.as_bytes(), NOW), Err(PlanError::Token(_))));
+        request.regtoken_file = Some("/no/such/file".into());
+        assert!(matches!(planned(&request), Err(PlanError::File { .. })));
+    }
+
+    #[test]
+    fn options_and_words_come_together() {
+        let mut request = request(&[GATEWAY, "SMSSITECODE=rg1", "SMSMP=mp1"]);
+        request.inside = vec!["http://mp1".into(), "http://mp2:8080".into()];
+        request.site_root = Some(format!("sha256:{}", "AB".repeat(32)));
+        let setup = planned(&request).unwrap().setup;
+        assert_eq!(setup.inside.len(), 2);
+        assert!(matches!(setup.pin, Pin::Fingerprint(_)));
+        assert_eq!(setup.site_code.unwrap().to_string(), "RG1");
+        for name in [String::new(), "a\nb".into(), "x".repeat(256)] {
+            request.name = Some(name);
+            assert!(matches!(planned(&request), Err(PlanError::Name)));
+        }
+    }
+
+    #[test]
+    fn a_registered_device_is_set_up_anew_only_on_demand_and_stays_the_same_hardware() {
+        use crate::state::{Approval, Store as _};
+        let parent = tempfile::tempdir().unwrap();
+        let folder = StateFolder::create(parent.path()).unwrap();
+        let setup = planned(&request(&[GATEWAY, &token()])).unwrap().setup;
+        let mut old = state(&folder, setup.clone(), false).unwrap();
+        folder.save(&old).unwrap();
+        assert!(state(&folder, setup.clone(), false).is_ok(), "not registered yet: goes on");
+        old.registration = Some(Registration {
+            client_id: proto::id::ClientId::new(proto::id::Guid::nil()),
+            approval: Approval::Approved,
+            registered: NOW,
+            confirmed: None,
+        });
+        folder.save(&old).unwrap();
+        assert!(matches!(state(&folder, setup.clone(), false), Err(SetupError::SetUpAlready(_))));
+        let other = Setup { hardware_id: "2:00".into(), ..setup };
+        let new = state(&folder, other, true).unwrap();
+        assert_eq!(new.setup.hardware_id, old.setup.hardware_id);
+        assert!(new.registration.is_none());
+    }
+}

@@ -1,0 +1,268 @@
+//! What `roamgate-client status` tells, as text and as one JSON document.
+
+use std::fmt::{self, Write as _};
+
+use proto::id::{ClientId, Thumbprint};
+use proto::time::Timestamp;
+use serde::Serialize;
+
+use crate::device::CLIENT_VERSION;
+use crate::identity::KeyMaterial;
+
+use crate::state::{Approval, Failure, State};
+use crate::token::Freshness;
+
+/// A token, without its text.
+#[derive(Debug, Clone, Serialize)]
+pub struct TokenStatus {
+    /// When it stops to count.
+    pub expires: String,
+    /// From when on it is renewed.
+    pub renew_from: String,
+    /// `good`, `renew` or `expired`.
+    pub standing: &'static str,
+}
+
+/// Everything about a device that may be shown.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The device's name.
+    pub name: String,
+    /// Its id, once registered.
+    pub client_id: Option<ClientId>,
+    /// The site, when it is known.
+    pub site_code: Option<String>,
+    /// `not-registered`, `held` or `approved`.
+    pub registration: &'static str,
+    /// How the device proves itself.
+    pub method: &'static str,
+    /// Where its certificate comes from.
+    pub certificate: &'static str,
+    /// SHA-256 of its certificate.
+    pub certificate_sha256: String,
+    /// The client's version.
+    pub client_version: &'static str,
+    /// `intranet` or `internet`, once known.
+    pub locality: Option<String>,
+    /// Why.
+    pub locality_reason: Option<String>,
+    /// Since when.
+    pub locality_since: Option<String>,
+    /// The address used last.
+    pub address: Option<String>,
+    /// Gateways that are known.
+    pub gateways: Vec<String>,
+    /// Management points inside.
+    pub inside: Vec<String>,
+    /// SHA-256 of the site root, once known.
+    pub site_root_sha256: Option<String>,
+    /// `pinned` or `first-use`.
+    pub site_root_origin: Option<&'static str>,
+    /// Version of the client settings in force.
+    pub policy_version: Option<String>,
+    /// Serial of the policy list.
+    pub policy_serial: u64,
+    /// Policies in force: id, version, and whether they came encrypted.
+    pub policies: Vec<PolicyStatus>,
+    /// The token that proves the device.
+    pub self_prove_token: Option<TokenStatus>,
+    /// The token for requests through a gateway.
+    pub ccm_token: Option<TokenStatus>,
+    /// The last answer that the site signed.
+    pub last_answer: Option<String>,
+    /// The last policy request that was answered.
+    pub last_policy: Option<String>,
+    /// The last heartbeat that the site took.
+    pub last_heartbeat: Option<String>,
+    /// The last failure, unless everything went well since.
+    pub last_failure: Option<FailureStatus>,
+}
+
+/// One policy in force.
+#[derive(Debug, Clone, Serialize)]
+pub struct PolicyStatus {
+    /// Its id.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+    /// Such as `ClientAgentConfig`.
+    pub category: Option<String>,
+    /// Whether it came encrypted to this device.
+    pub secret: bool,
+}
+
+/// A failure, as shown.
+#[derive(Debug, Clone, Serialize)]
+pub struct FailureStatus {
+    /// When.
+    pub at: String,
+    /// What.
+    pub text: String,
+    /// As clients print it.
+    pub hresult: String,
+    /// The reason code.
+    pub reason: Option<String>,
+    /// What to name when asking an operator.
+    pub request_id: Option<String>,
+}
+
+impl Status {
+    /// Gathers it from a device's memory.
+    pub fn of(state: &State, key: &KeyMaterial, now: Timestamp) -> Self {
+        let whereabouts = state.whereabouts.as_ref();
+        let token = |token: Option<&crate::token::StoredToken>| {
+            token.map(|token| TokenStatus {
+                expires: token.expires.iso8601(),
+                renew_from: token.renew_from.iso8601(),
+                standing: match token.judge(now) {
+                    Freshness::Good => "good",
+                    Freshness::Renew => "renew",
+                    Freshness::Expired => "expired",
+                },
+            })
+        };
+        let time = |time: Option<Timestamp>| time.map(Timestamp::iso8601);
+        let gateways = crate::location::known_gateways([
+            &*state.policy.settings.gateways,
+            &*state.located_gateways,
+            &*state.setup.gateways,
+        ]);
+        Self {
+            name: state.setup.name.clone(),
+            client_id: state.registration.map(|registration| registration.client_id),
+            site_code: state.setup.site_code.map(|code| code.to_string()),
+            registration: match state.registration.map(|registration| registration.approval) {
+                None => "not-registered",
+                Some(Approval::Held) => "held",
+                Some(Approval::Approved | Approval::ApprovedByEntra) => "approved",
+            },
+            method: "site token",
+            certificate: "self-signed",
+            certificate_sha256: Thumbprint::of(&key.certificate).to_string(),
+            client_version: CLIENT_VERSION,
+            locality: whereabouts.map(|w| w.locality.to_string()),
+            locality_reason: whereabouts.map(|w| w.rule.to_string()),
+            locality_since: whereabouts.map(|w| w.since.iso8601()),
+            address: whereabouts.map(|w| w.address.clone()).filter(|address| !address.is_empty()),
+            gateways: gateways.iter().map(ToString::to_string).collect(),
+            inside: state.setup.inside.iter().map(ToString::to_string).collect(),
+            site_root_sha256: state.trust.root.as_ref().map(|root| Thumbprint::of(&root.0).to_string()),
+            site_root_origin: state.trust.origin.map(crate::trust::RootOrigin::name),
+            policy_version: state.policy.settings.version.clone(),
+            policy_serial: state.policy.serial,
+            policies: state
+                .policy
+                .applied
+                .iter()
+                .map(|policy| PolicyStatus {
+                    id: policy.id.clone(),
+                    version: policy.version.clone(),
+                    category: policy.category.clone(),
+                    secret: policy.secret,
+                })
+                .collect(),
+            self_prove_token: token(state.self_prove.as_ref()),
+            ccm_token: token(state.ccm.as_ref()),
+            last_answer: time(state.contact.answered),
+            last_policy: time(state.contact.policy),
+            last_heartbeat: time(state.contact.heartbeat),
+            last_failure: state.contact.failure.as_ref().map(FailureStatus::of),
+        }
+    }
+}
+
+impl FailureStatus {
+    fn of(failure: &Failure) -> Self {
+        Self {
+            at: failure.at.iso8601(),
+            text: failure.text.clone(),
+            hresult: failure.hresult.clone(),
+            reason: failure.reason.clone(),
+            request_id: failure.request_id.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    /// As a person reads it: one fact a line, names aligned.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
+        let id = self.client_id.map_or_else(|| "none yet".to_owned(), |id| id.to_string());
+        let token = |token: &Option<TokenStatus>| match token {
+            Some(token) => format!("until {} ({})", token.expires, token.standing),
+            None => "none".to_owned(),
+        };
+        let locality = match (&self.locality, &self.locality_reason) {
+            (Some(locality), Some(reason)) => format!("{locality}: {reason}"),
+            _ => "not known yet".to_owned(),
+        };
+        let root = match (&self.site_root_sha256, self.site_root_origin) {
+            (Some(root), Some(origin)) => format!("sha256:{root} ({origin})"),
+            (Some(root), None) => format!("sha256:{root}"),
+            _ => "not known yet".to_owned(),
+        };
+        let policy = match &self.policy_version {
+            Some(version) => {
+                format!("version {version}, {} in force, serial {}", self.policies.len(), self.policy_serial)
+            }
+            None => format!("no client settings yet, {} in force", self.policies.len()),
+        };
+        let rows = [
+            ("Device", self.name.clone()),
+            ("Client id", id),
+            ("Site", or_none(&self.site_code)),
+            ("Registration", self.registration.to_owned()),
+            ("Method", format!("{}, certificate: {}", self.method, self.certificate)),
+            ("Location", locality),
+            ("Address", or_none(&self.address)),
+            (
+                "Gateways",
+                if self.gateways.is_empty() { "none known".into() } else { self.gateways.join(", ") },
+            ),
+            ("Policy", policy),
+            ("Self-prove token", token(&self.self_prove_token)),
+            ("CCM token", token(&self.ccm_token)),
+            ("Site root", root),
+            ("Last heartbeat", or_none(&self.last_heartbeat)),
+            ("Last policy", or_none(&self.last_policy)),
+        ];
+        for (name, value) in rows {
+            writeln!(f, "{name:<18}{value}")?;
+        }
+        if let Some(failure) = &self.last_failure {
+            let mut codes = failure.hresult.clone();
+            for code in [&failure.reason, &failure.request_id].into_iter().flatten() {
+                write!(codes, ", {code}")?;
+            }
+            writeln!(f, "{:<18}{} at {} ({codes})", "Last failure", failure.text, failure.at)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::tests::setup;
+    use crate::token::StoredToken;
+    use crate::token::tests::text_of;
+    use proto::token::TokenClass;
+    use zeroize::Zeroizing;
+
+    #[test]
+    fn status_shows_everything_but_secrets() {
+        let now = Timestamp::from_seconds(1_790_000_000);
+        let mut state = State::new(setup());
+        let text = text_of(TokenClass::Device, 0);
+        state.ccm = Some(StoredToken::ccm(text.clone(), std::time::Duration::from_hours(1), now).unwrap());
+        let key = KeyMaterial { pkcs8: Zeroizing::new(b"private".to_vec()), certificate: vec![1] };
+        let status = Status::of(&state, &key, now);
+        let (json, shown) = (serde_json::to_string(&status).unwrap(), status.to_string());
+        for output in [&json, &shown] {
+            assert!(!output.contains(&text) && !output.contains("private"), "{output}");
+            assert!(output.contains("gw/CCM_Proxy_MutualAuth/7"), "{output}");
+        }
+        assert!(shown.contains("Method            site token, certificate: self-signed\n"), "{shown}");
+        assert!(shown.contains("Registration      not-registered\n"), "{shown}");
+    }
+}

@@ -1,0 +1,400 @@
+//! A management point on loopback, plain for the inside and behind TLS as a gateway shows it.
+//! It checks what the real ones check of a request, and can be told to misbehave.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use proto::http_signature::{self, SignedRequest};
+use proto::id::{ClientId, Thumbprint};
+use proto::message::body::RequestBody;
+use proto::message::envelope::CONTENT_TYPE;
+use proto::message::{
+    HeaderIdentity, MessageEndpoint, ReplyMessage, ReplyStamp, RequestMessage, RsaPublicKey,
+};
+use proto::reason::Reason;
+use proto::request::location::management_point::MpRecord;
+use proto::request::location::{EnumerateMpLocationReply, LocationRequest};
+use proto::request::policy::PolicyFlags;
+use proto::request::policy_query::PolicyQuery;
+use proto::request::registration::{
+    ApprovalStatus, ClientRegistrationResponse, RegistrationKind, RegistrationStatus,
+};
+use proto::request::report::Report;
+use proto::time::Timestamp;
+use proto::token::TokenClass;
+use runtime::http::{HttpOptions, read_body, serve, set_reason};
+use runtime::listen::{AcceptOptions, bind, serve_plain, serve_tls};
+use runtime::tls::{ClientCertificates, ServerCertificate, ServerTls};
+use runtime::{Clock, Drain};
+use tokio::net::TcpListener;
+
+use super::{PolicyFixture, SiteKeys, fixture_client_id, gateway_certificate};
+use crate::address::{GatewayAddress, InsideAddress};
+use crate::token::read_claims;
+use crate::token::tests::text_of;
+use crate::transport::fresh_guid;
+
+/// How the site misbehaves, or refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Not at all.
+    None,
+    /// Answers without a signature.
+    Unsigned,
+    /// Answers with another site's signature.
+    OtherSite,
+    /// Answers with a signature over another body.
+    Altered,
+    /// Refuses as a management point does: 200, empty, with a reason, signed.
+    RefusedInside(Reason),
+    /// Refuses as a gateway does: status and phrase of the reason, not signed.
+    RefusedOnTheWay(Reason),
+}
+
+/// A request as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) through_gateway: bool,
+    pub(crate) target: String,
+    pub(crate) token: Option<TokenClass>,
+    pub(crate) endpoint: Option<MessageEndpoint>,
+}
+
+/// What the site knows and does.
+pub(crate) struct Site {
+    pub(crate) fault: Fault,
+    pub(crate) approved: bool,
+    pub(crate) serial: u64,
+    pub(crate) policies: Vec<PolicyFixture>,
+    /// To whom policy is addressed.
+    pub(crate) policy_for: ClientId,
+    /// What location answers name.
+    pub(crate) gateways: Vec<String>,
+    /// Whether bodies are served with a byte changed.
+    pub(crate) damages_bodies: bool,
+    pub(crate) certificate: Option<Vec<u8>>,
+    pub(crate) reports: Vec<Report>,
+    pub(crate) seen: Vec<Seen>,
+}
+
+/// A site with one management point and one gateway.
+pub(crate) struct FakeSite {
+    pub(crate) keys: &'static SiteKeys,
+    pub(crate) ca: String,
+    site: Arc<Mutex<Site>>,
+    inside: SocketAddr,
+    gateway: SocketAddr,
+    inside_drain: Drain,
+    gateway_drain: Drain,
+}
+
+impl FakeSite {
+    pub(crate) fn start(clock: &Clock) -> Self {
+        let site = Arc::new(Mutex::new(Site {
+            fault: Fault::None,
+            approved: true,
+            serial: 1,
+            policies: Vec::new(),
+            policy_for: fixture_client_id(),
+            gateways: Vec::new(),
+            damages_bodies: false,
+            certificate: None,
+            reports: Vec::new(),
+            seen: Vec::new(),
+        }));
+        let (inside_drain, gateway_drain) = (Drain::new(), Drain::new());
+        let (ca, certificate) = gateway_certificate();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listen = || {
+            let listener = bind(any).unwrap();
+            TcpListener::from_std(listener).unwrap()
+        };
+        let (plain, tls) = (listen(), listen());
+        let addresses = (plain.local_addr().unwrap(), tls.local_addr().unwrap());
+        let handler = |drain: &Drain, gateway: bool| {
+            let (site, clock, drain) = (Arc::clone(&site), clock.clone(), drain.clone());
+            move |request| answer(Arc::clone(&site), clock.clone(), drain.clone(), gateway, request)
+        };
+        let inside = handler(&inside_drain, false);
+        let drain = inside_drain.clone();
+        tokio::spawn(serve_plain(plain, AcceptOptions::new(100), inside_drain.clone(), move |stream, _| {
+            let (inside, drain) = (inside.clone(), drain.clone());
+            async move {
+                let _ = serve(stream, &HttpOptions::default(), &drain, service_fn(inside)).await;
+            }
+        }));
+        let shown = Arc::new(ServerCertificate::new(certificate));
+        let config = ServerTls::new(clock.clone(), shown)
+            .client_certificates(ClientCertificates::ProveKeyOnly)
+            .alpn(["http/1.1"])
+            .build()
+            .unwrap();
+        let outside = handler(&gateway_drain, true);
+        let drain = gateway_drain.clone();
+        tokio::spawn(serve_tls(
+            tls,
+            config,
+            AcceptOptions::new(100),
+            gateway_drain.clone(),
+            move |stream, _| {
+                let (outside, drain) = (outside.clone(), drain.clone());
+                async move {
+                    let shown = stream.get_ref().1.peer_certificates().is_some_and(|chain| chain.len() == 1);
+                    assert!(shown, "the client shows its certificate");
+                    let _ = serve(stream, &HttpOptions::default(), &drain, service_fn(outside)).await;
+                }
+            },
+        ));
+        let keys = SiteKeys::shared();
+        Self { keys, ca, site, inside: addresses.0, gateway: addresses.1, inside_drain, gateway_drain }
+    }
+
+    pub(crate) fn site(&self) -> MutexGuard<'_, Site> {
+        self.site.lock().unwrap()
+    }
+
+    pub(crate) fn inside(&self) -> InsideAddress {
+        format!("http://{}", self.inside).parse().unwrap()
+    }
+
+    pub(crate) fn gateway(&self) -> GatewayAddress {
+        format!("localhost:{}/CCM_Proxy_MutualAuth/7", self.gateway.port()).parse().unwrap()
+    }
+
+    /// Takes the inside away, as when a device is unplugged.
+    pub(crate) fn unplug_inside(&self) {
+        self.inside_drain.begin(Duration::ZERO);
+    }
+
+    pub(crate) fn stop_gateway(&self) {
+        self.gateway_drain.begin(Duration::ZERO);
+    }
+
+    /// What was asked since the last time.
+    pub(crate) fn take_seen(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.site().seen)
+    }
+}
+
+type Reply = Response<reqwest::Body>;
+
+async fn answer(
+    site: Arc<Mutex<Site>>,
+    clock: Clock,
+    drain: Drain,
+    gateway: bool,
+    request: Request<Incoming>,
+) -> Result<Reply, Infallible> {
+    let (parts, body) = request.into_parts();
+    let body = read_body(body, 5 << 20, Duration::from_secs(10)).await.unwrap();
+    // A connection that outlives its listener is as dead as the listener.
+    if drain.has_started() {
+        return Ok(plain(StatusCode::SERVICE_UNAVAILABLE));
+    }
+    let now = Timestamp::from_micros(clock.now());
+    let full = parts.uri.path_and_query().unwrap().as_str();
+    let target = if gateway {
+        full.strip_prefix("/CCM_Proxy_ServerAuth/7").expect("the door for tokens")
+    } else {
+        full
+    };
+    let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let token = header("authorization").and_then(proto::identity::bearer);
+    let class = token.map(|token| read_claims(token).unwrap().class);
+    let signed =
+        SignedRequest::parse(parts.method.as_str(), target, header).unwrap().expect("requests are signed");
+    let shown =
+        header(http_signature::CERTIFICATE).map(|text| http_signature::read_certificates(text).unwrap());
+    let mut site = site.lock().unwrap();
+    let certificate = shown.map(|chain| chain[0].clone()).or_else(|| site.certificate.clone()).unwrap();
+    signed.verify(&certificate, token, &body).expect("and their signature fits");
+    assert!(now.distance(signed.created) < Duration::from_mins(5));
+    let message = (parts.method.as_str() == "CCM_POST").then(|| {
+        assert_eq!(header("content-type"), Some(CONTENT_TYPE));
+        RequestMessage::parse(CONTENT_TYPE, &body).unwrap()
+    });
+    let endpoint = message.as_ref().map(|message| message.header().endpoint().unwrap());
+    site.seen.push(Seen { through_gateway: gateway, target: target.to_owned(), token: class, endpoint });
+    check_token(gateway, target, class);
+
+    if let Fault::RefusedOnTheWay(reason) = site.fault {
+        let mut reply = plain(StatusCode::from_u16(reason.row().status).unwrap());
+        if let Some(phrase) = reason.row().phrase {
+            set_reason(&mut reply, phrase).unwrap();
+        }
+        reply.headers_mut().insert(proto::reason::HEADER, reason.to_string().parse().unwrap());
+        let id = fresh_guid().to_string();
+        reply.headers_mut().insert(proto::reason::REQUEST_ID_HEADER, id.parse().unwrap());
+        return Ok(reply);
+    }
+    let (status, content_type, body, reason) = if let Fault::RefusedInside(reason) = site.fault {
+        (200, None, Vec::new(), Some(reason.to_string()))
+    } else {
+        let (status, content_type, body) = content(&mut site, target, class, message, &header, now);
+        (status, content_type, body, None)
+    };
+    let chain = header(http_signature::WANT) == Some("chain");
+    let other = SiteKeys::new;
+    let headers = match site.fault {
+        Fault::Unsigned => Vec::new(),
+        Fault::OtherSite => other().sign_answer(status, signed.message_id, None, &body, true, now),
+        Fault::Altered => {
+            SiteKeys::shared().sign_answer(status, signed.message_id, None, b"other", chain, now)
+        }
+        _ => SiteKeys::shared().sign_answer(status, signed.message_id, reason.as_deref(), &body, chain, now),
+    };
+    let mut reply = Response::new(reqwest::Body::from(body));
+    *reply.status_mut() = StatusCode::from_u16(status).unwrap();
+    if let Some(content_type) = content_type {
+        reply.headers_mut().insert("content-type", content_type.parse().unwrap());
+    }
+    for (name, value) in headers {
+        let name: hyper::header::HeaderName = name.parse().unwrap();
+        reply.headers_mut().insert(name, value.parse().unwrap());
+    }
+    Ok(reply)
+}
+
+fn plain(status: StatusCode) -> Reply {
+    let mut reply = Response::new(reqwest::Body::from(""));
+    *reply.status_mut() = status;
+    reply
+}
+
+/// What the endpoint table says of tokens.
+fn check_token(gateway: bool, target: &str, class: Option<TokenClass>) {
+    let path = proto::path::parse_role_path(target).unwrap();
+    let caller = class.map_or(proto::endpoint::Caller::Anonymous, TokenClass::caller);
+    if gateway {
+        assert!(path.endpoint.open_outside_to(caller), "{target} by {caller:?}");
+    } else {
+        assert_eq!(class, None, "no token is needed inside");
+        assert!(path.endpoint.open_inside_to(caller), "{target} by {caller:?}");
+    }
+}
+
+type Content = (u16, Option<&'static str>, Vec<u8>);
+
+fn content<'h>(
+    site: &mut Site,
+    target: &str,
+    class: Option<TokenClass>,
+    message: Option<RequestMessage>,
+    header: &impl Fn(&str) -> Option<&'h str>,
+    now: Timestamp,
+) -> Content {
+    if let Some(message) = message {
+        return answer_message(site, message, now);
+    }
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    match path {
+        "/CCM_STS" => {
+            let class = match class {
+                Some(TokenClass::SelfProve) if site.approved => TokenClass::Device,
+                _ => TokenClass::PreAuth,
+            };
+            let token = text_of(class, now.seconds() + 8 * 3600);
+            let json = format!(r#"{{"token_type":"CCM","access_token":"{token}","expires_in":28800}}"#);
+            (200, Some("application/json"), json.into_bytes())
+        }
+        "/SMS_MP/.sms_pol" | "/SMS_MP_TokenAuth/.sms_pol" => policy_body(site, query, header, now),
+        "/SMS_MP/.sms_aut" => (200, Some("text/xml"), b"<MPList/>".to_vec()),
+        other => panic!("{other} is not served"),
+    }
+}
+
+fn policy_body<'h>(
+    site: &Site,
+    query: &str,
+    header: &impl Fn(&str) -> Option<&'h str>,
+    now: Timestamp,
+) -> Content {
+    let query = PolicyQuery::parse(query).unwrap();
+    let policy = site.policies.iter().find(|policy| policy.query == query).expect("only what was assigned");
+    let mut bytes = policy.bytes.clone();
+    if policy.flags.has(PolicyFlags::SECRET) {
+        let certificate = site.certificate.as_ref().unwrap();
+        let identity =
+            HeaderIdentity::from_headers(header).unwrap().expect("secret policy needs an identity");
+        identity.verify(&RsaPublicKey::from_certificate(certificate).unwrap()).unwrap();
+        assert!(identity.time.distance(now) < Duration::from_mins(5));
+        bytes = proto::cms::seal(certificate, &bytes).unwrap();
+    }
+    if site.damages_bodies {
+        *bytes.last_mut().unwrap() ^= 1;
+    }
+    (200, Some("text/xml"), bytes)
+}
+
+fn answer_message(site: &mut Site, message: RequestMessage, now: Timestamp) -> Content {
+    let endpoint = message.header().endpoint().unwrap();
+    if endpoint.is_signed() {
+        let key = RsaPublicKey::from_certificate(site.certificate.as_ref().unwrap()).unwrap();
+        message.verify_payload(&key).unwrap();
+        message.check_client_id_signature(&key).unwrap();
+        assert_eq!(message.header().source_id, Some(fixture_client_id()));
+    }
+    let plain = message.inflate(1 << 20).unwrap();
+    let body = match plain.body().unwrap() {
+        RequestBody::Registration(request) => {
+            let (key, token) = match &request.data.kind {
+                RegistrationKind::Registration(details) => {
+                    site.certificate = Some(details.signing.der.clone());
+                    assert!(details.hardware_id().unwrap().starts_with("2:"));
+                    (details.signing.der.clone(), None)
+                }
+                RegistrationKind::Confirmation => {
+                    assert_eq!(request.data.client_id, Some(fixture_client_id()));
+                    let token = text_of(TokenClass::SelfProve, now.seconds() + 90 * 86_400);
+                    (site.certificate.clone().unwrap(), Some(token))
+                }
+            };
+            request.verify(&RsaPublicKey::from_certificate(&key).unwrap()).unwrap();
+            ClientRegistrationResponse {
+                response_type: request.data.registration_type(),
+                time: now,
+                status: RegistrationStatus::Registered,
+                client_id: fixture_client_id(),
+                approval: if site.approved { ApprovalStatus::Approved } else { ApprovalStatus::Unknown },
+                pre_auth_token: token,
+            }
+            .to_xml()
+        }
+        RequestBody::Assignments(request) => {
+            assert_eq!(request.machine.client_id, fixture_client_id());
+            let policies: Vec<_> = site.policies.iter().collect();
+            SiteKeys::shared().assignments(site.policy_for, site.serial, &policies, now)
+        }
+        RequestBody::Location(request) => {
+            let LocationRequest::EnumerateMp(_) = *request else {
+                panic!("only management points are asked for")
+            };
+            let record = |gateway: &String| MpRecord {
+                internet_name: gateway.clone(),
+                intranet_name: String::new(),
+                version: "9128".into(),
+                capabilities: Vec::new(),
+            };
+            let records = site.gateways.iter().map(record).collect();
+            EnumerateMpLocationReply { site_code: "RG1".into(), records }.to_xml()
+        }
+        RequestBody::Report(report) => {
+            assert_eq!(endpoint, MessageEndpoint::Discovery);
+            site.reports.push(*report);
+            return (200, None, Vec::new());
+        }
+        RequestBody::Status(_) => panic!("no status messages are sent"),
+    };
+    let stamp = ReplyStamp { message_id: fresh_guid(), now, source_host: "MP1" };
+    (200, Some(CONTENT_TYPE), ReplyMessage::write(&plain.header, &stamp, &body))
+}
+
+/// The pin of the site.
+pub(crate) fn pin_of(keys: &SiteKeys) -> crate::trust::Pin {
+    crate::trust::Pin::Fingerprint(Thumbprint::of(keys.root()))
+}

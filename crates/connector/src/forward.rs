@@ -1,0 +1,424 @@
+//! From a tunnel's stream to a role and back: one call a request.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use hyper::body::Body as _;
+use proto::id::RequestId;
+use proto::link::{GatewayTarget, RequestHead, reset};
+use proto::reason::{self, Reason};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
+
+use crate::answer;
+use crate::context::Context;
+use crate::counters::Outcome;
+use crate::events::Occurrence;
+use crate::log::{self, COMPONENT, StatusLine};
+use crate::request::{Plan, plan};
+use crate::role_client::{Answer, BodyPart, ExchangeError, Outgoing, RequestBody, RoleClient};
+use crate::stream::{Gone, NotAnswered, RequestStream};
+
+/// Largest body that is held whole, so that the request can be sent again (settled point 14).
+const HELD_BODY: usize = 64 * 1024;
+/// Pieces of a larger body that wait for the role.
+const PIECES: usize = 2;
+/// A request that took longer is reported to the site.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// Forwards what comes out of the tunnels of one gateway on one thread.
+#[derive(Debug)]
+pub(crate) struct Forwarder<'a> {
+    /// What all parts share.
+    pub(crate) context: &'a Context,
+    /// Where requests come from.
+    pub(crate) gateway: &'a GatewayTarget,
+    /// Connections to the roles.
+    pub(crate) roles: &'a RoleClient,
+}
+
+/// Why a request did not go through.
+#[derive(Debug)]
+enum Failure {
+    /// Nobody waits any more.
+    Cancelled,
+    /// Answered by us.
+    Refused(Reason, String),
+    /// The stream was given up.
+    Reset(u32, &'static str),
+}
+
+impl From<Gone> for Failure {
+    fn from(_: Gone) -> Self {
+        Self::Cancelled
+    }
+}
+
+/// What is known of a request while it is carried, also when it fails.
+#[derive(Debug, Default)]
+struct Progress {
+    outcome: Outcome,
+    answered: Option<StatusLine>,
+    /// The role's own reason, from its answer.
+    reason: Option<String>,
+}
+
+impl Forwarder<'_> {
+    /// Forwards one request and everything that comes back. `no_body`: the request has none.
+    pub(crate) async fn forward(&self, stream: RequestStream, head: &[u8], no_body: bool) {
+        let began = Instant::now();
+        let Ok(head) = serde_json::from_slice::<RequestHead>(head) else {
+            warn!(component = COMPONENT, gateway = %self.gateway.name, "request head of the gateway not readable");
+            return stream.reset(reset::PROTOCOL);
+        };
+        let plan = match plan(&head, &self.context.known.roles()) {
+            Ok(plan) => plan,
+            Err(error) => {
+                let is_head = head.method == "HEAD";
+                self.refuse(&stream, head.request, Reason::NotPublished, is_head).await;
+                let detail = runtime::telemetry::Chain(&error).to_string();
+                info!(component = COMPONENT, request_id = %head.request, error = %detail, "request not forwarded");
+                self.report(
+                    &head,
+                    began,
+                    Reason::NotPublished.row().status,
+                    Some(Reason::NotPublished.to_string()),
+                    detail,
+                );
+                return;
+            }
+        };
+        let internal = plan.internal_url();
+        log::verbose_line(self.context.verbose, || {
+            let external = log::external_address(&head.external, &self.gateway.host);
+            log::switched(&external, &format!("{}{}", plan.role.base, plan.endpoint.path), &internal)
+        });
+        let begun = self.context.counters.begin(self.gateway, &plan);
+        let mut progress = Progress::default();
+        let outcome = tokio::select! {
+            () = stream.gone() => Err(Failure::Cancelled),
+            outcome = self.carry(&stream, &head, &plan, no_body, &mut progress) => outcome,
+        };
+        progress.outcome.elapsed = began.elapsed();
+        progress.outcome.failed =
+            outcome.is_err() || progress.answered.as_ref().is_some_and(|status| status.code.as_u16() >= 400);
+        begun.end(progress.outcome);
+        self.tell(&head, &plan, &internal, began, &progress);
+        if let Err(failure) = outcome {
+            self.fail(stream, &head, &plan, began, failure).await;
+        }
+    }
+
+    async fn carry(
+        &self,
+        stream: &RequestStream,
+        head: &RequestHead,
+        plan: &Plan,
+        no_body: bool,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        let mut body = BodySource { stream, plan, received: 0, limit: self.context.request_timeout };
+        let mut held = BytesMut::new();
+        let mut complete = no_body;
+        let streams = plan.body_length.is_some_and(|length| length > HELD_BODY as u64);
+        while !complete && !streams && held.len() <= HELD_BODY {
+            match body.next().await? {
+                Some(bytes) => held.extend_from_slice(&bytes),
+                None => complete = true,
+            }
+            progress.outcome.request_bytes = body.received;
+        }
+        if complete {
+            body.check_end()?;
+            let request = Self::outgoing(plan, RequestBody::whole(held.freeze()));
+            let answer =
+                timeout(self.context.request_timeout, self.roles.exchange(&plan.role, request)).await;
+            let answer = answer.map_err(|_| timed_out())?.map_err(|error| not_answered(&error))?;
+            let answer = self.relay(stream, head, plan, answer, progress).await?;
+            self.roles.keep(&plan.role, answer);
+            return Ok(());
+        }
+        let pumped = AtomicU64::new(0);
+        let outcome = self.carry_streamed(head, body, held.freeze(), &pumped, progress).await;
+        progress.outcome.request_bytes = pumped.into_inner();
+        outcome
+    }
+
+    /// Carries a request whose body is too large to be held.
+    async fn carry_streamed(
+        &self,
+        head: &RequestHead,
+        body: BodySource<'_>,
+        held: Bytes,
+        pumped: &AtomicU64,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        let (stream, plan) = (body.stream, body.plan);
+        let (parts, receiver) = mpsc::channel(PIECES);
+        let request = RequestBody::Streamed { parts: receiver, left: plan.body_length, ended: false };
+        let mut pump = pin!(body.pump(held, parts, pumped));
+        let mut exchange = pin!(self.roles.exchange(&plan.role, Self::outgoing(plan, request)));
+        let mut sent = false;
+        let answer = loop {
+            tokio::select! {
+                answer = &mut exchange => break answer.map_err(|error| not_answered(&error))?,
+                outcome = &mut pump, if !sent => {
+                    outcome?;
+                    sent = true;
+                }
+                // The time of the answer begins when the role has the whole request.
+                () = tokio::time::sleep(self.context.request_timeout), if sent => return Err(timed_out()),
+            }
+        };
+        let mut relay = pin!(self.relay(stream, head, plan, answer, progress));
+        let answer = loop {
+            tokio::select! {
+                outcome = &mut relay => break outcome?,
+                // A role may answer before it has read everything, and may read no further.
+                outcome = &mut pump, if !sent => {
+                    outcome?;
+                    sent = true;
+                }
+            }
+        };
+        if sent {
+            self.roles.keep(&plan.role, answer);
+        }
+        Ok(())
+    }
+
+    fn outgoing(plan: &Plan, body: RequestBody) -> Outgoing {
+        Outgoing { method: plan.method.clone(), uri: plan.uri.clone(), headers: plan.headers.clone(), body }
+    }
+
+    /// Passes the answer on; gives it back when all of it was read.
+    async fn relay(
+        &self,
+        stream: &RequestStream,
+        head: &RequestHead,
+        plan: &Plan,
+        mut answer: Answer,
+        progress: &mut Progress,
+    ) -> Result<Answer, Failure> {
+        let limit = self.context.request_timeout;
+        let (role_answer, body) = answer.parts();
+        let nothing = body.is_end_stream() || plan.method == Method::HEAD;
+        let (answer_head, status) = answer::from_role(role_answer, &plan.method, body.size_hint().exact());
+        progress.reason = role_answer
+            .headers()
+            .get(reason::HEADER)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        match stream.answer(&answer_head, nothing) {
+            Ok(()) => progress.answered = Some(status),
+            Err(NotAnswered::Gone(_)) => return Err(Failure::Cancelled),
+            Err(error @ NotAnswered::HeadTooLarge) => {
+                return Err(Failure::Refused(Reason::RoleAnswerMalformed, error.to_string()));
+            }
+        }
+        debug!(component = COMPONENT, request_id = %head.request, "answer of the role passes");
+        progress.outcome.response_bytes = Some(0);
+        if nothing {
+            return Ok(answer);
+        }
+        loop {
+            let chunk = timeout(limit, answer.chunk())
+                .await
+                .map_err(|_| {
+                    Failure::Reset(reset::TIMEOUT, "the role fell silent in the middle of its answer")
+                })?
+                .map_err(|_| Failure::Reset(reset::ANSWER_CUT, "the role's answer broke off"))?;
+            let last = chunk.is_none() || answer.parts().1.is_end_stream();
+            let chunk = chunk.unwrap_or_default();
+            let sent = progress.outcome.response_bytes.get_or_insert(0);
+            *sent = sent.saturating_add(chunk.len() as u64);
+            timeout(limit, stream.send(chunk, last))
+                .await
+                .map_err(|_| Failure::Reset(reset::TIMEOUT, "the gateway took no more of the answer"))??;
+            if last {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// The field's lines, and a report when the role refused or was slow.
+    fn tell(&self, head: &RequestHead, plan: &Plan, internal: &str, began: Instant, progress: &Progress) {
+        let Some(status) = &progress.answered else { return };
+        let elapsed = milliseconds(began.elapsed());
+        let refused = status.code.as_u16() >= 400;
+        if refused {
+            log::line(&log::forwarding(head.request, internal));
+            log::line(&log::received(head.request, internal, status));
+        }
+        let size = progress.outcome.response_bytes.unwrap_or(0);
+        log::line(&log::message(head.request, internal, plan.endpoint.name, status, size, elapsed));
+        if refused || progress.outcome.elapsed >= SLOW {
+            let detail = if refused { "refused by the role" } else { "slow" };
+            self.report(head, began, status.code.as_u16(), progress.reason.clone(), detail.to_owned());
+        }
+    }
+
+    async fn fail(
+        &self,
+        stream: RequestStream,
+        head: &RequestHead,
+        plan: &Plan,
+        began: Instant,
+        failure: Failure,
+    ) {
+        match failure {
+            Failure::Cancelled => {
+                debug!(component = COMPONENT, request_id = %head.request, "request given up by the gateway");
+                stream.reset(reset::CANCELLED);
+            }
+            Failure::Refused(reason, detail) => {
+                self.refuse(&stream, head.request, reason, plan.method == Method::HEAD).await;
+                let status = answer::refusal_status(reason);
+                warn!(
+                    component = COMPONENT, request_id = %head.request, role = %plan.role.id, %reason,
+                    error = %detail, "request not forwarded"
+                );
+                let internal = plan.internal_url();
+                let elapsed = milliseconds(began.elapsed());
+                log::line(&log::message(head.request, &internal, plan.endpoint.name, &status, 0, elapsed));
+                self.report(head, began, status.code.as_u16(), Some(reason.to_string()), detail);
+            }
+            Failure::Reset(code, detail) => {
+                stream.reset(code);
+                info!(component = COMPONENT, request_id = %head.request, error = detail, "request given up");
+                // What the device sees of it: the gateway answers 502, or cuts what it has begun.
+                self.report(head, began, 502, None, detail.to_owned());
+            }
+        }
+    }
+
+    async fn refuse(&self, stream: &RequestStream, request: RequestId, reason: Reason, is_head: bool) {
+        let (head, body) = answer::refusal(reason, request, runtime::id::random());
+        if stream.answer(&head, is_head).is_ok() && !is_head {
+            // A line of text fits any fresh stream; a gateway that has gone does not read it.
+            let _ = stream.send(body.into(), true).await;
+        }
+    }
+
+    fn report(
+        &self,
+        head: &RequestHead,
+        began: Instant,
+        status: u16,
+        reason: Option<String>,
+        detail: String,
+    ) {
+        self.context.events.note(Occurrence {
+            at: self.context.now(),
+            request: head.request,
+            method: &head.method,
+            target: &head.target,
+            status,
+            reason,
+            detail,
+            elapsed_ms: milliseconds(began.elapsed()),
+        });
+    }
+}
+
+/// The body of a request as it comes out of the tunnel, held against what was promised.
+struct BodySource<'a> {
+    stream: &'a RequestStream,
+    plan: &'a Plan,
+    received: u64,
+    limit: Duration,
+}
+
+impl BodySource<'_> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        let bytes = timeout(self.limit, self.stream.chunk())
+            .await
+            .map_err(|_| Failure::Reset(reset::TIMEOUT, "the request's body came to a halt"))??;
+        self.received = self.received.saturating_add(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64));
+        let most = self.plan.body_length.unwrap_or(self.plan.endpoint.max_body as u64);
+        if self.received > most {
+            return Err(Failure::Reset(
+                reset::PROTOCOL,
+                "the request's body is longer than stated or allowed",
+            ));
+        }
+        Ok(bytes)
+    }
+
+    fn check_end(&self) -> Result<(), Failure> {
+        if self.plan.body_length.is_some_and(|stated| stated != self.received) {
+            return Err(Failure::Reset(reset::REQUEST_CUT, "the request's body is shorter than stated"));
+        }
+        Ok(())
+    }
+
+    async fn next_part(&mut self) -> Result<BodyPart, Failure> {
+        if let Some(bytes) = self.next().await? {
+            return Ok(BodyPart::Data(bytes));
+        }
+        self.check_end()?;
+        Ok(BodyPart::End)
+    }
+
+    /// Hands the body to the role: first what is held, then what comes.
+    async fn pump(
+        mut self,
+        held: Bytes,
+        parts: mpsc::Sender<BodyPart>,
+        pumped: &AtomicU64,
+    ) -> Result<(), Failure> {
+        pumped.store(self.received, Ordering::Relaxed);
+        let mut next = (!held.is_empty()).then_some(held);
+        loop {
+            let part = match next.take() {
+                Some(bytes) => BodyPart::Data(bytes),
+                None => self.next_part().await?,
+            };
+            pumped.store(self.received, Ordering::Relaxed);
+            let is_end = matches!(part, BodyPart::End);
+            match timeout(self.limit, parts.send(part)).await {
+                Err(_) => return Err(timed_out()),
+                // The role reads no further; its answer, or the end of its connection, says why.
+                Ok(Err(_)) => std::future::pending().await,
+                Ok(Ok(())) if is_end => return Ok(()),
+                Ok(Ok(())) => {}
+            }
+        }
+    }
+}
+
+fn timed_out() -> Failure {
+    Failure::Refused(Reason::RoleTimeout, "the role did not answer in time".to_owned())
+}
+
+fn not_answered(error: &ExchangeError) -> Failure {
+    let reason = match error {
+        ExchangeError::Dial(_) | ExchangeError::Setup(_) | ExchangeError::Closed(_) => {
+            Reason::RoleUnreachable
+        }
+        ExchangeError::Malformed(_) | ExchangeError::Switched => Reason::RoleAnswerMalformed,
+    };
+    Failure::Refused(reason, runtime::telemetry::Chain(error).to_string())
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A task that forwards one request on the thread of its tunnel.
+pub(crate) async fn run(
+    context: Arc<Context>,
+    gateway: Arc<GatewayTarget>,
+    worker: Arc<crate::workers::Worker>,
+    stream: RequestStream,
+    head: Bytes,
+    no_body: bool,
+) {
+    let forwarder = Forwarder { context: &context, gateway: &gateway, roles: &worker.roles };
+    forwarder.forward(stream, &head, no_body).await;
+}

@@ -1,0 +1,231 @@
+//! The other end of a link: who may be there, and the TLS connection to it.
+//!
+//! A peer is judged inside the handshake, before our own certificate is shown: a server that
+//! is not the one we mean learns nothing about us but our address.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use proto::id::Thumbprint;
+use proto::time::Timestamp;
+use proto::trust::{Purpose, SiteRoot, TrustError};
+use runtime::Clock;
+use runtime::tls::{OwnCertificate, PeerCertificate, provider};
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme,
+    SupportedProtocolVersion,
+};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Time for a TCP connection and its TLS handshake. A peer that is up answers in a few round
+/// trips; a longer wait would delay the next attempt to one that has come back.
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Withdrawn link certificates, as the site listed them last.
+pub(crate) type Withdrawn = Arc<ArcSwap<HashSet<Thumbprint>>>;
+
+/// Why a peer is not the one that was meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PeerError {
+    /// Its certificate does not speak for the site in this part.
+    #[error("the certificate of the other side is not trusted")]
+    Trust(#[source] TrustError),
+    /// It is somebody else of this site.
+    #[error("the certificate of the other side does not name {expected}")]
+    AnotherName {
+        /// The name that was looked for.
+        expected: String,
+    },
+    /// The site has withdrawn its certificate.
+    #[error("the site has withdrawn the certificate of the other side")]
+    Withdrawn,
+}
+
+/// Judges one peer: chain under the site root, purpose, name, and not withdrawn.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// The site's root.
+    pub(crate) root: Arc<SiteRoot>,
+    /// What its certificate must be for.
+    pub(crate) purpose: Purpose,
+    /// The DNS name that its certificate must hold.
+    pub(crate) name: String,
+    /// Certificates that count no longer.
+    pub(crate) withdrawn: Withdrawn,
+    /// Tells the time.
+    pub(crate) clock: Clock,
+}
+
+impl Peer {
+    fn judge(&self, chain: &[Vec<u8>]) -> Result<(), PeerError> {
+        let now = Timestamp::from_micros(self.clock.now());
+        self.root.verify(chain, self.purpose, now).map_err(PeerError::Trust)?;
+        let leaf = chain.first().ok_or(PeerError::Trust(TrustError::NoCertificate))?;
+        let parsed = PeerCertificate::parse(&CertificateDer::from(leaf.as_slice()))
+            .map_err(|_| PeerError::Trust(TrustError::NoCertificate))?;
+        if !parsed.dns_names().iter().any(|name| name.eq_ignore_ascii_case(&self.name)) {
+            return Err(PeerError::AnotherName { expected: self.name.clone() });
+        }
+        if self.withdrawn.load().contains(&Thumbprint::from_bytes(parsed.thumbprint_sha256())) {
+            return Err(PeerError::Withdrawn);
+        }
+        Ok(())
+    }
+
+    /// The TLS configuration for dialling this peer. `own` is shown to it when it asks.
+    pub(crate) fn tls(
+        self,
+        own: Option<&OwnCertificate>,
+        versions: &[&'static SupportedProtocolVersion],
+        alpn: Option<&[u8]>,
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let clock = Arc::new(self.clock.clone());
+        let builder = ClientConfig::builder_with_details(provider(), clock)
+            .with_protocol_versions(versions)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(self));
+        let mut config = match own {
+            Some(own) => builder
+                .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(own.certified())))),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
+        // A resumed session would not be judged again.
+        config.resumption = Resumption::disabled();
+        Ok(Arc::new(config))
+    }
+}
+
+impl ServerCertVerifier for Peer {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let chain: Vec<Vec<u8>> =
+            std::iter::once(end_entity).chain(intermediates.iter().take(2)).map(|der| der.to_vec()).collect();
+        self.judge(&chain).map_err(|error| {
+            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
+        })?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Why a peer could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    /// No TCP connection.
+    #[error("no connection to {address}")]
+    Connect {
+        /// Whom.
+        address: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A connection, and no TLS on it.
+    #[error("no TLS with {address}")]
+    Tls {
+        /// Whom.
+        address: String,
+        /// What rustls said.
+        source: io::Error,
+    },
+    /// Somebody else is there.
+    #[error("{address} is not who was meant")]
+    Peer {
+        /// Whom.
+        address: String,
+        /// What is wrong with its certificate.
+        source: PeerError,
+    },
+    /// Neither yes nor no.
+    #[error("{address} did not answer within {} seconds", DIAL_TIMEOUT.as_secs())]
+    Silent {
+        /// Whom.
+        address: String,
+    },
+    /// The name cannot stand in a TLS handshake.
+    #[error("{name:?} is not a host name")]
+    Name {
+        /// The name.
+        name: String,
+    },
+}
+
+/// Opens a TCP connection and makes the TLS handshake, both within [`DIAL_TIMEOUT`].
+pub(crate) async fn dial_tls(
+    address: &str,
+    name: &str,
+    tls: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let server = ServerName::try_from(name.to_owned()).map_err(|_| DialError::Name { name: name.into() })?;
+    let dial = async {
+        let tcp = dial_tcp(address).await?;
+        TlsConnector::from(tls).connect(server, tcp).await.map_err(|error| match peer_error(&error) {
+            Some(source) => DialError::Peer { address: address.into(), source },
+            None => DialError::Tls { address: address.into(), source: error },
+        })
+    };
+    timeout(DIAL_TIMEOUT, dial).await.map_err(|_| DialError::Silent { address: address.into() })?
+}
+
+/// Our own verdict, out of the wrappings of a failed handshake.
+fn peer_error(error: &io::Error) -> Option<PeerError> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) => {
+            cause.downcast_ref().cloned()
+        }
+        _ => None,
+    }
+}
+
+/// Opens a TCP connection within [`DIAL_TIMEOUT`].
+pub(crate) async fn dial_tcp(address: &str) -> Result<TcpStream, DialError> {
+    let connect = async {
+        let tcp = TcpStream::connect(address).await?;
+        // Frames are gathered before they are written; waiting for more would only add delay.
+        tcp.set_nodelay(true)?;
+        Ok(tcp)
+    };
+    timeout(DIAL_TIMEOUT, connect)
+        .await
+        .map_err(|_| DialError::Silent { address: address.into() })?
+        .map_err(|source| DialError::Connect { address: address.into(), source })
+}

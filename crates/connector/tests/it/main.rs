@@ -1,0 +1,13 @@
+//! A connection point between a site, gateways and roles that are all made here.
+
+mod bundle;
+mod forwarding;
+mod gateway;
+mod links;
+mod logs;
+mod pki;
+mod publications;
+mod role;
+mod scene;
+mod site;
+mod timeouts;

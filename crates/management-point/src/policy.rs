@@ -1,0 +1,193 @@
+//! Policy assignments: what a device shall fetch, signed by the site.
+
+use proto::http_signature::write_certificates;
+use proto::id::Thumbprint;
+use proto::message::{Header, ReplyMessage};
+use proto::reason::Reason;
+use proto::request::condition::Condition;
+use proto::request::policy::{
+    AssignedPolicy, AssignmentsReplyType, AssignmentsRequestType, PolicyAssignment, PolicyFlags,
+    PolicyLocation, ReplyAssignments, RequestAssignments, ResourceType,
+};
+use proto::text::write::XmlWriter;
+use proto::time::Timestamp;
+use site::{Assignment, Device, PolicyError, SignedSet};
+use tracing::{error, info};
+
+use crate::answer::{Answer, Refusal};
+use crate::audit::wrong_device;
+use crate::context::Context;
+use crate::log::MP_POLICY;
+use crate::request::Request;
+
+/// `PolicyPriority` of all samples [observed].
+const PRIORITY: u32 = 25;
+/// Where the signature goes: the end of the document.
+const END: &str = "</ReplyAssignments>";
+
+/// Answers `RequestAssignments` of an approved device.
+pub(crate) async fn answer(
+    context: &Context,
+    request: &Request,
+    header: &Header,
+    device: &Device,
+    body: &RequestAssignments,
+) -> Result<Answer, Refusal> {
+    if body.machine.client_id != device.id {
+        let detail = format!("{} asks for the policy of {}", device.id, body.machine.client_id);
+        return Err(wrong_device(context, device.id, request.peer, detail).await);
+    }
+    let signed =
+        context.site.sign_assignments(device.id).await.map_err(|error| failed(&error).of(device.id))?;
+    let cookie = cookie(&signed);
+    let unchanged = body.request_type == AssignmentsRequestType::OnUpdate
+        && body.server_cookie.as_deref() == Some(cookie.as_str());
+    // There is no policy for users yet: their list is empty, and nobody signs it.
+    let of_device = body.resource == ResourceType::Machine;
+    let assignments = if unchanged || !of_device { Vec::new() } else { assignments(&signed) };
+    info!(
+        component = MP_POLICY,
+        device = %device.id, serial = signed.set.serial, policies = assignments.len(), "policy assignments sent"
+    );
+    let reply = ReplyAssignments {
+        reply_type: if unchanged { AssignmentsReplyType::Delta } else { AssignmentsReplyType::Full },
+        client_id: device.id,
+        policy_source: format!("SMS:{}", context.site.facts().code),
+        resource: body.resource,
+        server_cookie: cookie,
+        assignments,
+    };
+    let xml = if of_device { with_signature(&reply.to_xml(), &signed) } else { reply.to_xml() };
+    Ok(Answer::message(ReplyMessage::write(header, &context.stamp(), &xml)))
+}
+
+pub(crate) fn failed(error: &PolicyError) -> Refusal {
+    match error {
+        PolicyError::Database(error) => crate::site_error::database(error),
+        other => Refusal::caused(Reason::InternalError, other),
+    }
+}
+
+/// The moment of the newest change in the list, in the form that clients echo [observed]. Not the
+/// moment of the reply: a change that is committed meanwhile would look known.
+fn cookie(signed: &SignedSet) -> String {
+    let newest = signed.set.assignments.iter().map(|assignment| assignment.changed_at).max();
+    newest.unwrap_or(Timestamp::from_seconds(0)).cookie()
+}
+
+fn assignments(signed: &SignedSet) -> Vec<PolicyAssignment> {
+    let written = |assignment: &Assignment| {
+        let written = assigned(assignment);
+        if written.is_none() {
+            error!(policy = assignment.policy.id, "policy left out: its id cannot be written");
+        }
+        written
+    };
+    signed.set.assignments.iter().filter_map(written).collect()
+}
+
+fn assigned(assignment: &Assignment) -> Option<PolicyAssignment> {
+    let policy = &assignment.policy;
+    Some(PolicyAssignment {
+        id: assignment.id,
+        action: None,
+        condition: Some(Condition::always()),
+        policies: vec![AssignedPolicy {
+            id: policy.id.parse().ok()?,
+            version: policy.version.clone(),
+            policy_type: ResourceType::Machine,
+            category: (!policy.category.is_empty()).then(|| policy.category.clone()),
+            flags: PolicyFlags(policy.flags),
+            priority: Some(PRIORITY),
+            location: PolicyLocation {
+                hash: Some(policy.hash.clone()),
+                hash_ex: Some(policy.hash.clone()),
+                url: format!("http://<mp>/SMS_MP/.sms_pol?{}.{}", policy.id, policy.hash),
+            },
+        }],
+    })
+}
+
+/// The reply with the site's signature over the device's whole list as its last element (R31);
+/// the known clients pass over it.
+fn with_signature(reply: &str, signed: &SignedSet) -> String {
+    let Some(open) = reply.strip_suffix(END) else { return reply.to_owned() };
+    let manifest = &signed.manifest;
+    let mut element = XmlWriter::new();
+    element
+        .start("RoamgateSignature")
+        .attribute("Serial", manifest.serial)
+        .attribute("Issued", manifest.issued.iso8601())
+        .attribute("Expires", manifest.expires.iso8601())
+        .attribute(
+            "KeyId",
+            signed.chain.first().map_or_else(String::new, |leaf| Thumbprint::of(leaf).to_string()),
+        )
+        .attribute("Chain", write_certificates(signed.chain.iter().map(Vec::as_slice)))
+        // One value in base64, as the certificates are.
+        .text(write_certificates([signed.signature.as_slice()]));
+    format!("{open}{}{END}", element.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::id::{ClientId, Guid};
+    use proto::policy_signature::PolicyManifest;
+    use site::{Policy, PolicySet};
+
+    fn set(changed: &[i64]) -> SignedSet {
+        let policy = Policy {
+            id: "{6d8e2a10-1b2c-4d3e-8f90-a1b2c3d4e5f6}".into(),
+            version: "1.00".into(),
+            hash: format!("SHA256:{}", "AB".repeat(32)),
+            category: String::new(),
+            flags: 6,
+            created_at: Timestamp::from_seconds(1),
+        };
+        let assignments = changed
+            .iter()
+            .map(|at| Assignment {
+                id: Guid::nil(),
+                changed_at: Timestamp::from_seconds(*at),
+                policy: policy.clone(),
+            })
+            .collect();
+        let manifest = PolicyManifest {
+            device: ClientId::new(Guid::nil()),
+            serial: 3,
+            issued: Timestamp::from_seconds(10),
+            expires: Timestamp::from_seconds(20),
+            policies: Vec::new(),
+        };
+        let set = PolicySet { serial: 3, assignments };
+        SignedSet { set, manifest, signature: vec![1, 2, 3], chain: vec![vec![4], vec![5]] }
+    }
+
+    #[test]
+    fn the_cookie_is_the_moment_of_the_newest_change() {
+        assert_eq!(cookie(&set(&[5, 9, 7])), "1970-01-01 00:00:09.000");
+        assert_eq!(cookie(&set(&[])), "1970-01-01 00:00:00.000");
+    }
+
+    #[test]
+    fn an_assignment_points_at_the_body_by_its_hash() {
+        let written = assignments(&set(&[1]));
+        let policy = &written[0].policies[0];
+        let hash = "AB".repeat(32);
+        let target = format!("/SMS_MP/.sms_pol?{{6d8e2a10-1b2c-4d3e-8f90-a1b2c3d4e5f6}}.SHA256:{hash}");
+        assert_eq!(policy.location.target(), Some(target.as_str()));
+        assert_eq!(policy.category, None);
+    }
+
+    #[test]
+    fn the_signature_is_the_last_element_and_the_rest_unchanged() {
+        let reply = "<ReplyAssignments><a/></ReplyAssignments>";
+        let signed = with_signature(reply, &set(&[]));
+        let inner = signed.strip_prefix("<ReplyAssignments><a/><RoamgateSignature Serial=\"3\"").unwrap();
+        assert!(
+            inner.ends_with(" Chain=\"BA==,BQ==\">AQID</RoamgateSignature></ReplyAssignments>"),
+            "{inner}"
+        );
+    }
+}

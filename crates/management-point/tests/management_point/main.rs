@@ -1,0 +1,11 @@
+//! The management point against a real site, over real sockets.
+
+mod captures;
+mod hostile;
+mod log;
+mod matrix;
+mod policy;
+mod registration;
+mod report;
+mod sts;
+mod support;

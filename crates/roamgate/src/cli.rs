@@ -1,0 +1,366 @@
+//! The command line: every word of it, and nothing else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::context::SiteFlags;
+use crate::output::Format;
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 bug, 2 usage, 3 not found, 4 refused, 5 conflict, 6 unreachable, \
+                          7 a check found problems, 8 partly done, 9 timed out.";
+
+/// Manages devices on the internet: site, management point, gateway, connection point, and the
+/// commands of their operators.
+#[derive(Debug, Parser)]
+#[command(name = "roamgate", version, propagate_version = true, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) site: SiteFlags,
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start every role on this machine with a few devices, and play both scenarios
+    #[cfg(feature = "site")]
+    Lab(LabArgs),
+    /// Start the roles that a configuration file names
+    Serve(ServeArgs),
+    /// Make a site, or show it
+    #[command(subcommand)]
+    Site(SiteCommand),
+    /// Tokens that let devices on the internet register
+    #[command(subcommand)]
+    BulkToken(BulkTokenCommand),
+    /// Devices: who they are, whether they are trusted
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// Internet-facing gateways
+    #[command(subcommand)]
+    Gateway(GatewayCommand),
+    /// Connection points, which dial out to the gateways
+    #[command(subcommand)]
+    ConnectionPoint(ConnectionPointCommand),
+    /// Published roles: management points by URL
+    #[command(subcommand)]
+    Role(RoleCommand),
+    /// The site's signing keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Site settings
+    #[command(subcommand)]
+    Settings(SettingsCommand),
+    /// The audit trail
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Level of each log component of the site host, changeable while it runs
+    #[command(subcommand)]
+    Logs(LogsCommand),
+    /// What became of a request: every refusal on its way, with the exact cause
+    Trace {
+        /// The request id of an answer or log line
+        request_id: String,
+    },
+    /// What a code, status text or log line means, and what to do
+    Explain {
+        /// Reason code, HRESULT, status text or pasted log lines; `-` reads standard input
+        #[arg(required_unless_present = "page")]
+        text: Vec<String>,
+        /// Print a page of the documentation instead
+        #[arg(long, value_parser = ["errors", "endpoints"], conflicts_with = "text")]
+        page: Option<String>,
+    },
+    /// Configuration files: check one, or show it with every default
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Where the site is, so that no flags are needed
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// The device side; the same as the program `roamgate-client`
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Client {
+        /// Words of the client's command line
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<std::ffi::OsString>,
+    },
+    /// Join a network namespace to the lab (used by the lab itself)
+    #[cfg(feature = "site")]
+    #[command(hide = true)]
+    LabWire(LabWireArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabArgs {
+    /// Folder for everything that the lab writes; a fresh temporary one unless named
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Play the scenarios and end, instead of staying up
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Write a JSON description of the lab to this file once everything answers
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+    /// Devices that register over the internet, at least one
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=200))]
+    pub(crate) devices: u16,
+    /// End when standard input closes (for programs that start the lab)
+    #[arg(long, hide = true)]
+    pub(crate) end_with_stdin: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabWireArgs {
+    /// Local address and Unix socket of a wire, `127.0.0.1:PORT=/path`
+    #[arg(long, required = true)]
+    pub(crate) wire: Vec<String>,
+    /// Program to run beside the wires, with its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) program: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// The configuration file; a section in it is a role started
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// End when standard input closes (for programs that start a role)
+    #[arg(long, hide = true)]
+    pub(crate) end_with_stdin: bool,
+    /// Approve whatever registers (for the lab alone)
+    #[arg(long, hide = true)]
+    pub(crate) lab_approve_everything: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SiteCommand {
+    /// Make a new site in a folder: database, keys, first operator, configuration file
+    #[cfg(feature = "site")]
+    Init(SiteInitArgs),
+    /// Show the site, how its devices fare, and what weakens it
+    Show,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SiteInitArgs {
+    /// Folder for the site, made if need be; must not hold a site yet
+    #[arg(long, value_name = "DIR", default_value = "roamgate-site")]
+    pub(crate) dir: PathBuf,
+    /// Three letters or digits
+    #[arg(long, default_value = "RG1")]
+    pub(crate) site_code: proto::id::SiteCode,
+    /// Name of the site, for people
+    #[arg(long, default_value = "Roamgate")]
+    pub(crate) name: String,
+    /// Name of the first operator, whose key is written into the folder
+    #[arg(long, default_value = "admin")]
+    pub(crate) operator: String,
+    /// Network whose devices are approved without token; may stand several times
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) intranet: Vec<String>,
+    /// Name or address by which other hosts and devices inside reach this host
+    #[arg(long, value_name = "HOST", default_value = "localhost")]
+    pub(crate) host: String,
+    /// Port of the management point
+    #[arg(long, default_value_t = 8080)]
+    pub(crate) mp_port: u16,
+    /// Port of the site link, which connection points dial
+    #[arg(long, default_value_t = 8444)]
+    pub(crate) link_port: u16,
+    /// Port of the operator API
+    #[arg(long, default_value_t = 8443)]
+    pub(crate) api_port: u16,
+    /// Address that the three listen on
+    #[arg(long, default_value = "0.0.0.0")]
+    pub(crate) listen: std::net::IpAddr,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BulkTokenCommand {
+    /// Make a token; its text is shown once
+    New {
+        /// How long it lives: 1 minute to 7 days, for instance `90 min`, `12h`, `3 days`
+        #[arg(long, default_value = "3 days")]
+        lifetime: String,
+        /// How many devices may register with it; without a limit unless named
+        #[arg(long)]
+        max_uses: Option<u32>,
+        /// What becomes of devices that register with it
+        #[arg(long, default_value = "automatic", value_parser = ["automatic", "hold"])]
+        approval: String,
+        /// What it is for
+        #[arg(long)]
+        note: Option<String>,
+        /// Write the token to this file (mode 0600) instead of showing it
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
+    },
+    /// All tokens, without their texts
+    List,
+    /// One token: its uses and state
+    Show { id: String },
+    /// Refuse it from now on, everywhere within seconds
+    Block { id: String },
+    /// Take it again
+    Unblock { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// All devices
+    List {
+        /// Only those: approved, held, blocked, online
+        #[arg(long, value_parser = ["approved", "held", "blocked", "online"])]
+        state: Option<String>,
+    },
+    /// One device, by client id or name
+    Show { device: String },
+    /// Trust it
+    Approve { device: String },
+    /// Refuse it from now on, everywhere within seconds
+    Block { device: String },
+    /// Take it again
+    Unblock { device: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GatewayCommand {
+    /// Make a gateway known and write its bundle, which belongs on its host alone
+    Add {
+        /// Its name, for people
+        name: String,
+        /// `host:port` at which the connection points reach it
+        #[arg(long, value_name = "HOST:PORT")]
+        address: String,
+        /// `host[:port]` by which devices reach it; the address unless named
+        #[arg(long, value_name = "HOST")]
+        host: Option<String>,
+        /// File for the bundle (mode 0600)
+        #[arg(long, value_name = "FILE")]
+        bundle: PathBuf,
+    },
+    /// All gateways, with tunnels and version
+    List,
+    /// One gateway, by id or name
+    Show { gateway: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConnectionPointCommand {
+    /// Make a connection point known and write its bundle, which belongs on its host alone
+    Add {
+        /// Its name, for people
+        name: String,
+        /// File for the bundle (mode 0600)
+        #[arg(long, value_name = "FILE")]
+        bundle: PathBuf,
+    },
+    /// All connection points
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RoleCommand {
+    /// Publish a management point by its URL inside
+    Add {
+        /// Its name, for people
+        name: String,
+        /// Base URL inside, for instance http://mp1.example.org:8080
+        #[arg(long, value_name = "URL")]
+        internal_url: String,
+        /// What it speaks
+        #[arg(long, default_value = "http", value_parser = ["http", "ehttp", "https"])]
+        mode: String,
+        /// Whether gateways pass requests to it
+        #[arg(long, default_value = "on", value_parser = ["on", "off"])]
+        gateway_traffic: String,
+    },
+    /// All roles with their external addresses
+    List,
+    /// Change a role
+    Set {
+        /// Its number
+        role_id: String,
+        /// Base URL inside
+        #[arg(long, value_name = "URL")]
+        internal_url: Option<String>,
+        /// What it speaks
+        #[arg(long, value_parser = ["http", "ehttp", "https"])]
+        mode: Option<String>,
+        /// Whether gateways pass requests to it
+        #[arg(long, value_parser = ["on", "off"])]
+        gateway_traffic: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// All keys and certificates of the site
+    List,
+    /// Bring the next token signing key into use; tokens of the old one stay valid
+    Rotate,
+    /// Print a public certificate as PEM
+    Export {
+        /// Which one
+        #[arg(value_parser = ["site-root", "token-signing"])]
+        certificate: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SettingsCommand {
+    /// All settings with value, default and meaning
+    List,
+    /// Change one; recorded in the audit trail
+    Set { name: String, value: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// The newest records
+    List {
+        /// How many
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Check the chain; names the first record that was changed, removed or moved
+    Verify,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogsCommand {
+    /// Levels of all components
+    List,
+    /// Set one: 0 verbose, 1 default, 2 warnings and errors, 3 errors only
+    Set {
+        component: String,
+        #[arg(value_parser = clap::value_parser!(u8).range(0..=3))]
+        level: u8,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Read a configuration file and everything it names, and say what is wrong
+    Check {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Show a configuration file with every default filled in
+    Show {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContextCommand {
+    /// Remember --server, --ca-file and --operator-key-file
+    Set,
+    /// Show what is remembered
+    Show,
+}

@@ -1,0 +1,236 @@
+//! `roamgate explain`: what a code means, why it happens and what to do.
+
+use std::fmt::Write as _;
+
+use proto::code::{self, Hresult};
+use proto::reason::Reason;
+use proto::status;
+use serde_json::{Value, json};
+
+/// What is known about one text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Explanation {
+    /// The code or status text that was recognised.
+    pub(crate) signature: String,
+    /// Which part of the way says so.
+    pub(crate) hop: String,
+    /// Why it happens.
+    pub(crate) cause: String,
+    /// What a person does.
+    pub(crate) fix: String,
+    /// What the client does by itself.
+    pub(crate) action: Option<String>,
+}
+
+impl Explanation {
+    /// For scripts.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({"signature": self.signature, "hop": self.hop, "cause": self.cause, "fix": self.fix, "action": self.action})
+    }
+
+    /// For people.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = format!(
+            "{}\n  Where  {}\n  Cause  {}\n  Fix    {}",
+            self.signature, self.hop, self.cause, self.fix
+        );
+        if let Some(action) = &self.action {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\n  Client {action}");
+        }
+        text
+    }
+}
+
+/// A status text of the field, or an HRESULT, that is not one of our own reasons.
+struct Known {
+    signature: &'static str,
+    hop: &'static str,
+    cause: &'static str,
+    fix: &'static str,
+}
+
+/// Status texts. The gateway's are also answered by the reasons that carry them.
+const STATUS_TEXTS: &[Known] = &[
+    Known {
+        signature: status::INVALID_TOKEN,
+        hop: "gateway",
+        cause: "The gateway did not accept the token: missing, altered, expired, made by another site, or shown without the key that it is bound to.",
+        fix: "Read the header roamgate-reason of the same answer and explain that code. Expired bulk token: make a new one. A device that was silent for 90 days comes back by its registered key within the recovery window.",
+    },
+    Known {
+        signature: status::INVALID_CLIENT_CERTIFICATE,
+        hop: "gateway",
+        cause: "The MutualAuth door got neither a token nor a client certificate that the site trusts.",
+        fix: "Give the device a bulk registration token or a certificate of a trusted authority, with its whole chain.",
+    },
+    Known {
+        signature: status::CONNECTOR_UNAUTHORIZED,
+        hop: "management point, passed on by the connection point",
+        cause: "The management point or its token service answered 401.",
+        fix: "Look for the request id in CCM_STS.log and MP_RegistrationManager.log; a proxy or redirect in front of the management point answers so too.",
+    },
+    Known {
+        signature: status::CONNECTOR_CERTIFICATE_REQUIRED,
+        hop: "management point, passed on by the connection point",
+        cause: "An HTTPS management point wants a client certificate that the connection point does not have.",
+        fix: "Give the connection point a client certificate, or run the management point in HTTP or enhanced HTTP mode.",
+    },
+    Known {
+        signature: status::CONNECTOR_FORBIDDEN,
+        hop: "management point, passed on by the connection point",
+        cause: "The management point answered 403: the token does not open this endpoint, the policy is not the device's, or the device is blocked.",
+        fix: "Read the header roamgate-reason of the same answer and explain that code. Against the product that Roamgate replaces: look for a wrong certificate on port 443 of the management point.",
+    },
+    Known {
+        signature: status::CONNECTOR_UNAUTHORIZED_REQUEST,
+        hop: "token service, passed on by the connection point",
+        cause: "The token service refused the identity, for instance a user that only one of the two discoveries knows.",
+        fix: "See CCM_STS.log; run both discoveries in full.",
+    },
+    Known {
+        signature: status::CONNECTOR_INTERNAL_SERVER_ERROR,
+        hop: "management point, passed on by the connection point",
+        cause: "The management point or its token service failed.",
+        fix: "The log of the management point has the whole cause under the request id.",
+    },
+];
+
+fn hresults() -> [(Hresult, Known); 7] {
+    let known = |signature, cause, fix| Known { signature, hop: "client", cause, fix };
+    [
+        (
+            code::TRANSIENT,
+            known(
+                "transient error",
+                "The client could not get through: no usable path or identity, a block on the way, or nobody answered.",
+                "Read the lines before it in CcmMessaging.log. A URL with http:// or an empty host means that the client knows no management point; check CCMHOSTNAME.",
+            ),
+        ),
+        (
+            code::BAD_HTTP_STATUS,
+            known(
+                "CCM_E_BAD_HTTP_STATUS_CODE",
+                "The server refused with an HTTP status.",
+                "Read StatusCode and StatusText in the line beside it and explain the text. With /regtoken and /mp together: drop /mp and rely on CCMHOSTNAME.",
+            ),
+        ),
+        (
+            code::NO_CLIENT_CERTIFICATE,
+            known(
+                "CCM_E_NO_CLIENT_PKI_CERT",
+                "The client must use HTTPS and has neither a certificate nor a token.",
+                "Give it one: register with a bulk token, join Entra, or enrol a certificate.",
+            ),
+        ),
+        (
+            code::SECURE_FAILURE,
+            known(
+                "ERROR_WINHTTP_SECURE_FAILURE",
+                "The client did not accept the server's certificate.",
+                "Read the flags logged below it: CERT_REV_FAILED (revocation list not reachable), INVALID_CA (root missing on the device), CERT_CN_INVALID (name differs, or TLS is inspected in between).",
+            ),
+        ),
+        (
+            code::NAME_NOT_RESOLVED,
+            known(
+                "name not resolved",
+                "The client could not resolve the name of the gateway or management point.",
+                "Check the public CNAME, and the resolver that the device uses.",
+            ),
+        ),
+        (
+            code::CANNOT_CONNECT,
+            known(
+                "cannot connect",
+                "Nothing accepts connections at the address, or a firewall refuses them.",
+                "Check address and port, and whether the gateway is running.",
+            ),
+        ),
+        (
+            code::TIMEOUT,
+            known(
+                "timed out",
+                "The server did not answer in time.",
+                "Check the way to it; look for the request id at the gateway if there is one.",
+            ),
+        ),
+    ]
+}
+
+/// Everything in the text that is known, in the order of the table; empty: the text is unknown.
+pub(crate) fn explain(text: &str) -> Vec<Explanation> {
+    let lower = text.to_ascii_lowercase();
+    let mut found: Vec<(usize, Explanation)> = Vec::new();
+    for reason in Reason::ALL {
+        if let Some(at) = lower.find(&reason.to_string().to_ascii_lowercase()) {
+            found.push((at, of_reason(*reason)));
+        }
+    }
+    for known in STATUS_TEXTS {
+        if let Some(at) = lower.find(&known.signature.to_ascii_lowercase()) {
+            found.push((at, of_known(known.signature.to_owned(), known)));
+        }
+    }
+    for (code, known) in hresults() {
+        let number = code.to_string();
+        let at = lower.find(&number).or_else(|| lower.find(&known.signature.to_ascii_lowercase()));
+        if let Some(at) = at {
+            found.push((at, of_known(format!("{number} {}", known.signature), &known)));
+        }
+    }
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().map(|(_, explanation)| explanation).collect()
+}
+
+/// One of our own reasons.
+pub(crate) fn of_reason(reason: Reason) -> Explanation {
+    let row = reason.row();
+    let phrase = row.phrase.map(|phrase| format!(" {phrase}")).unwrap_or_default();
+    Explanation {
+        signature: format!("{reason} (HTTP {}{phrase})", row.status),
+        hop: row.hop.to_string(),
+        cause: row.cause.to_owned(),
+        fix: row.fix.to_owned(),
+        action: Some(row.action.to_string()),
+    }
+}
+
+fn of_known(signature: String, known: &Known) -> Explanation {
+    Explanation {
+        signature,
+        hop: known.hop.to_owned(),
+        cause: known.cause.to_owned(),
+        fix: known.fix.to_owned(),
+        action: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pasted_line_is_explained_by_every_text_in_it() {
+        let line = "[CCMHTTP] ERROR INFO: StatusCode=401 StatusText=CMGService_Invalid_Token\n\
+                    Post to https://cmg/ccm_system/request failed with 0x87D00231.";
+        let found = explain(line);
+        let signatures: Vec<_> = found.iter().map(|e| e.signature.as_str()).collect();
+        assert_eq!(signatures, ["CMGService_Invalid_Token", "0x87d00231 transient error"]);
+    }
+
+    #[test]
+    fn every_reason_explains_itself_and_no_two_answers_are_the_same() {
+        let mut answers = std::collections::HashSet::new();
+        for reason in Reason::ALL {
+            let found = explain(&reason.to_string().to_lowercase());
+            assert_eq!(found, vec![of_reason(*reason)]);
+            assert!(answers.insert(found[0].to_text()));
+        }
+    }
+
+    #[test]
+    fn an_unknown_text_is_unknown() {
+        assert!(explain("all is well").is_empty());
+    }
+}

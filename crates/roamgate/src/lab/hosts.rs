@@ -1,0 +1,264 @@
+//! The lab's server roles, each a process of its own, set up as their documentation says.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::child::{LabChild, run_to_end};
+use super::pki::{self, ServerCertificate};
+use super::show::Show;
+use crate::api::Api;
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+
+/// How long a role may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often the lab looks whether a state has come.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The running server roles.
+pub(crate) struct Hosts {
+    pub(crate) folder: PathBuf,
+    pub(crate) roamgate: PathBuf,
+    pub(crate) context: Context,
+    pub(crate) api: Api,
+    pub(crate) pki: ServerCertificate,
+    pub(crate) management_point: SocketAddr,
+    pub(crate) gateway: SocketAddr,
+    pub(crate) gateway_host: String,
+    pub(crate) gateway_admin: String,
+    pub(crate) role_id: String,
+    pub(crate) site_root_sha256: String,
+    children: Vec<(&'static str, LabChild)>,
+}
+
+/// What the site answers about itself once everything is up.
+pub(crate) struct Answers {
+    pub(crate) site: Value,
+    pub(crate) roles: Value,
+    pub(crate) token_certificate: PathBuf,
+}
+
+impl Hosts {
+    /// Makes the site and starts all roles; done when the gateway has its tunnels and the
+    /// site's newest version.
+    pub(crate) async fn start(folder: &Path, show: &Show) -> Result<Self, Failure> {
+        show.heading("Setting up site, gateway and connection point");
+        let roamgate = std::env::current_exe().map_err(|error| Failure::from_error(Exit::Bug, &error))?;
+        let [mp, link, api_port, gateway, admin] = free_ports()?;
+        let site_dir = folder.join("site");
+
+        let step = show.begin("Make the site: database, authority, keys, first operator");
+        let mut init = Command::new(&roamgate);
+        init.args(["site", "init", "--site-code", "RG1", "--name", "Roamgate lab", "--listen", "127.0.0.1"])
+            .arg("--dir")
+            .arg(&site_dir)
+            .args(["--intranet", "127.0.0.0/8", "--host", "localhost"])
+            .args(["--mp-port", &mp.to_string(), "--link-port", &link.to_string()])
+            .args(["--api-port", &api_port.to_string()]);
+        run_to_end("site init", init, PATIENCE).await?;
+        step.done();
+
+        let context = Context {
+            server: format!("https://localhost:{api_port}"),
+            ca_file: site_dir.join("site-root.pem"),
+            operator_key_file: site_dir.join("operator.key"),
+        };
+        let step =
+            show.begin("Start the site host: management point, token service, site link, operator API");
+        let mut serve = serve(&roamgate, &site_dir.join("site.toml"));
+        serve.arg("--lab-approve-everything");
+        let mut site = LabChild::start("site", serve, folder)?;
+        let api = Api::new(context.clone())?;
+        wait_for("the operator API", &mut site, async || api.get("site").await.ok()).await?;
+        let role = api
+            .post("roles", &json!({"name": "MP1", "internal_url": format!("http://localhost:{mp}"), "mode": "http", "gateway_traffic": true}))
+            .await?;
+        let root = api.get("site").await?["site_root_sha256"].as_str().unwrap_or_default().to_owned();
+        seed_policies(&api).await?;
+        step.done();
+
+        let pki = pki::make(folder)?;
+        let gateway_host = format!("localhost:{gateway}");
+        let step = show.begin("Start the gateway, with its bundle and its certificate and nothing else");
+        let gateway_dir = folder.join("gateway");
+        let bundle =
+            add(&api, "gateways", json!({"name": "GW1", "address": gateway_host, "host": gateway_host}))
+                .await?;
+        let config = write_host(
+            &gateway_dir,
+            "gateway.toml",
+            &bundle,
+            &format!(
+                "[gateway]\nbundle = {}\nstate_directory = {}\nlisten = [\"127.0.0.1:{gateway}\"]\ncertificate = {}\nkey = {}\n\
+             admin_listen = \"127.0.0.1:{admin}\"\nshards = 2\n\n[logs]\ndirectory = {}\n",
+                quoted(&gateway_dir.join("bundle.json")),
+                quoted(&gateway_dir.join("state")),
+                quoted(&pki.certificate),
+                quoted(&pki.key),
+                quoted(&gateway_dir.join("logs")),
+            ),
+        )?;
+        let mut gateway_child = LabChild::start("gateway", self::serve(&roamgate, &config), folder)?;
+        step.done();
+
+        let step = show.begin("Start the connection point; it dials out and listens nowhere");
+        let connector_dir = folder.join("connection-point");
+        let bundle = add(&api, "connection-points", json!({"name": "CP1"})).await?;
+        let config = write_host(
+            &connector_dir,
+            "connection-point.toml",
+            &bundle,
+            &format!(
+                "[connection-point]\nbundle = {}\nstate_directory = {}\n\n[logs]\ndirectory = {}\n",
+                quoted(&connector_dir.join("bundle.json")),
+                quoted(&connector_dir.join("state")),
+                quoted(&connector_dir.join("logs")),
+            ),
+        )?;
+        let connector = LabChild::start("connection-point", self::serve(&roamgate, &config), folder)?;
+        let up = wait_for("the tunnels", &mut gateway_child, async || {
+            let gateways = api.get("gateways").await.ok()?;
+            let gateway = gateways.get(0)?.clone();
+            let all = gateway["tunnels"].as_u64()? >= gateway["shards"].as_u64()?.max(1);
+            (all && gateway["version"] == gateway["site_version"]).then_some(gateway)
+        })
+        .await?;
+        step.done_with(&format!("{} tunnels, version {}", up["tunnels"], up["version"]));
+        Ok(Self {
+            folder: folder.to_owned(),
+            roamgate,
+            api,
+            pki,
+            management_point: SocketAddr::from(([127, 0, 0, 1], mp)),
+            gateway: SocketAddr::from(([127, 0, 0, 1], gateway)),
+            gateway_admin: format!("127.0.0.1:{admin}"),
+            gateway_host,
+            role_id: role["role_id"].as_str().unwrap_or_default().to_owned(),
+            site_root_sha256: root,
+            context,
+            children: vec![("connection-point", connector), ("gateway", gateway_child), ("site", site)],
+        })
+    }
+
+    /// The address that devices are told: `CCMHOSTNAME`.
+    pub(crate) fn ccm_hostname(&self) -> String {
+        format!("{}/CCM_Proxy_MutualAuth/{}", self.gateway_host, self.role_id)
+    }
+
+    /// An error when a role has ended.
+    pub(crate) fn check(&mut self) -> Result<(), Failure> {
+        self.children.iter_mut().try_for_each(|(_, child)| child.check())
+    }
+
+    /// Process ids by name.
+    pub(crate) fn pids(&self) -> Value {
+        self.children.iter().map(|(name, child)| ((*name).to_owned(), json!(child.id()))).collect()
+    }
+
+    /// What the ready file needs of the site; writes the token signing certificate beside it.
+    pub(crate) async fn ready(&self, folder: &Path) -> Result<Answers, Failure> {
+        let token_certificate = folder.join("token-signing.pem");
+        let pem = self.api.get("keys/token-signing-certificate").await?;
+        std::fs::write(&token_certificate, pem["pem"].as_str().unwrap_or_default())
+            .map_err(|error| Failure::from_error(Exit::Refused, &error))?;
+        Ok(Answers {
+            site: self.api.get("site").await?,
+            roles: self.api.get("roles").await?,
+            token_certificate,
+        })
+    }
+
+    /// Ends all roles, the outermost first.
+    pub(crate) async fn stop(self) {
+        for (_, child) in self.children {
+            child.stop().await;
+        }
+    }
+}
+
+/// Waits until `look` finds something; an error when the child ends or the time is over.
+pub(crate) async fn wait_for<T>(
+    what: &str,
+    child: &mut LabChild,
+    look: impl AsyncFn() -> Option<T>,
+) -> Result<T, Failure> {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return Ok(found);
+        }
+        child.check()?;
+        if began.elapsed() > PATIENCE {
+            return Err(Failure::new(
+                Exit::TimedOut,
+                format!("{what}: nothing after {} s", PATIENCE.as_secs()),
+            ));
+        }
+        // Polling, not waiting for a while: the loop ends with the state that is looked for.
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// One public policy is there already (client settings); a compressed and a secret one
+/// complete the kinds that a device can meet.
+async fn seed_policies(api: &Api) -> Result<(), Failure> {
+    for (name, flags, value) in [
+        ("Lab: a compressed policy", vec!["compressed"], "compressed"),
+        ("Lab: a secret policy", vec!["secret"], "for this device's eyes only"),
+    ] {
+        let body = json!({
+            "name": name,
+            "category": "RoamgateLab",
+            "flags": flags,
+            "class": "Roamgate_Lab",
+            "properties": {"Text": value},
+        });
+        api.post("policies", &body).await?;
+    }
+    Ok(())
+}
+
+async fn add(api: &Api, nouns: &str, body: Value) -> Result<Value, Failure> {
+    Ok(api.post(nouns, &body).await?["bundle"].take())
+}
+
+/// Lays out a role's host: its bundle and its configuration file, which is answered.
+fn write_host(folder: &Path, name: &str, bundle: &Value, config: &str) -> Result<PathBuf, Failure> {
+    runtime::config::private_dir::create(folder)
+        .map_err(|error| Failure::from_error(Exit::Refused, &error))?;
+    let text = serde_json::to_vec_pretty(bundle).map_err(|error| Failure::from_error(Exit::Bug, &error))?;
+    let path = folder.join(name);
+    for (path, text) in [(folder.join("bundle.json"), text.as_slice()), (path.clone(), config.as_bytes())] {
+        runtime::config::private_file::write(&path, text)
+            .map_err(|error| Failure::from_error(Exit::Refused, &error))?;
+    }
+    Ok(path)
+}
+
+fn serve(roamgate: &Path, config: &Path) -> Command {
+    let mut command = Command::new(roamgate);
+    command.arg("serve").arg("--config").arg(config).arg("--end-with-stdin");
+    command
+}
+
+/// A path as a TOML string.
+fn quoted(path: &Path) -> String {
+    toml::Value::String(path.display().to_string()).to_string()
+}
+
+/// Ports that were free a moment ago; all are held until the last is found.
+fn free_ports<const N: usize>() -> Result<[u16; N], Failure> {
+    let failed = |error: std::io::Error| Failure::from_error(Exit::Bug, &error);
+    let mut held = Vec::with_capacity(N);
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
+        *port = listener.local_addr().map_err(failed)?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}

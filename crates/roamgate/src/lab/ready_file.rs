@@ -1,0 +1,91 @@
+//! The file by which tests and benchmarks find a running lab.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::exit::{Exit, Failure};
+
+/// One device of the lab.
+#[derive(Debug, Clone)]
+pub(crate) struct ReadyDevice {
+    pub(crate) name: String,
+    pub(crate) client_id: String,
+    pub(crate) state_dir: PathBuf,
+}
+
+/// What the lab knows once everything answers. Fields that this build cannot fill are absent.
+#[derive(Debug)]
+pub(crate) struct Ready<'a> {
+    pub(crate) dir: &'a Path,
+    pub(crate) site: &'a Value,
+    pub(crate) roles: &'a Value,
+    pub(crate) gateway_host: &'a str,
+    pub(crate) gateway_ca: &'a Path,
+    pub(crate) gateway_admin: &'a str,
+    pub(crate) operator_url: &'a str,
+    pub(crate) site_root: &'a Path,
+    pub(crate) operator_key: &'a Path,
+    pub(crate) token_certificate: &'a Path,
+    pub(crate) devices: &'a [ReadyDevice],
+    pub(crate) pids: Value,
+}
+
+impl Ready<'_> {
+    /// The document of the design, section 7.
+    pub(crate) fn document(&self) -> Value {
+        let roles: Vec<Value> = self
+            .roles
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|role| {
+                let id = &role["role_id"];
+                let door = |name: &str| {
+                    format!(
+                        "https://{}/CCM_Proxy_{name}/{}",
+                        self.gateway_host,
+                        id.as_str().unwrap_or_default()
+                    )
+                };
+                json!({
+                    "role_id": id,
+                    "kind": role["kind"],
+                    "mode": role["mode"],
+                    "internal_url": role["internal_url"],
+                    "mutual_auth": door("MutualAuth"),
+                    "server_auth": door("ServerAuth"),
+                })
+            })
+            .collect();
+        let devices: Vec<Value> = self
+            .devices
+            .iter()
+            .map(|device| json!({"name": device.name, "client_id": device.client_id, "state_dir": device.state_dir}))
+            .collect();
+        json!({
+            "site_code": self.site["site_code"],
+            "site_id": self.site["hierarchy_id"],
+            "dir": self.dir,
+            "gateway": {
+                "url": format!("https://{}", self.gateway_host),
+                "host": self.gateway_host,
+                "ca_file": self.gateway_ca,
+            },
+            "roles": roles,
+            "operator": {"url": self.operator_url, "ca_file": self.site_root, "key_file": self.operator_key},
+            "token_signing_certificate_file": self.token_certificate,
+            "site_root_file": self.site_root,
+            "devices": devices,
+            "metrics": {"gateway": format!("http://{}/metrics", self.gateway_admin)},
+            "pids": self.pids,
+        })
+    }
+}
+
+/// Writes the document so that a reader sees all of it or nothing.
+pub(crate) fn write(path: &Path, document: &Value) -> Result<(), Failure> {
+    let text = serde_json::to_vec_pretty(document).map_err(|error| Failure::from_error(Exit::Bug, &error))?;
+    runtime::config::private_file::write(path, text)
+        .map_err(|error| Failure::from_error(Exit::Refused, &error))
+}
