@@ -21,7 +21,8 @@ impl Device {
     /// Makes the device known: with the bulk registration token through a gateway, inside without.
     /// Registering again with the same key gives the same id.
     pub async fn register(&mut self) -> Result<Registration, RequestError> {
-        field!(info, ClientIDManagerStartup, "[RegTask] - Starting registration, attempt 1.");
+        let attempt = self.count_registration();
+        field!(info, ClientIDManagerStartup, "[RegTask] - Starting registration, attempt {attempt}.");
         let proposed = self.client_id().unwrap_or_else(|| self.provisional_id());
         field!(
             info,
@@ -89,7 +90,7 @@ impl Device {
             // The token vouches for the device, and it is shown at the gateway. Where no gateway can
             // be reached the inside may still take the device by a rule.
             match self.ask_outside(endpoint, &xml, Wanted::Any).await {
-                Err(error) if error.is_of_the_way() => self.ask(endpoint, &xml, Wanted::Any).await?,
+                Err(error) if error.is_of_the_way() && self.knows_inside() => self.ask(endpoint, &xml, Wanted::Any).await?,
                 other => other?,
             }
         } else {

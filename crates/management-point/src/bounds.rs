@@ -23,13 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Bounds {
     large: Arc<Semaphore>,
     work: Arc<Semaphore>,
+    patience: Duration,
 }
 
 impl Bounds {
     /// At most `requests` answered at once.
     pub(crate) fn new(requests: usize) -> Self {
+        Self::with_patience(requests, PATIENCE)
+    }
+
+    fn with_patience(requests: usize, patience: Duration) -> Self {
         let work = Semaphore::new(requests.clamp(1, Semaphore::MAX_PERMITS));
-        Self { large: Arc::new(Semaphore::new(LARGE_AT_ONCE)), work: Arc::new(work) }
+        Self { large: Arc::new(Semaphore::new(LARGE_AT_ONCE)), work: Arc::new(work), patience }
     }
 
     /// A place for a body of this length (`None`: unknown), where it needs one.
@@ -40,20 +45,20 @@ impl Bounds {
         if length.is_some_and(|length| length <= LARGE_BODY) {
             return Ok(None);
         }
-        take(&self.large).await.map(Some)
+        self.take(&self.large).await.map(Some)
     }
 
     /// A place for the work on a request whose body is there.
     pub(crate) async fn work(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        take(&self.work).await
+        self.take(&self.work).await
     }
-}
 
-async fn take(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
-    match timeout(PATIENCE, Arc::clone(places).acquire_owned()).await {
-        Ok(Ok(place)) => Ok(place),
-        // The semaphores are never closed, so only the wait can end without a place.
-        Ok(Err(_)) | Err(_) => Err(Refusal::new(Reason::Busy, "too many requests at once")),
+    async fn take(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+        match timeout(self.patience, Arc::clone(places).acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            // The semaphores are never closed, so only the wait can end without a place.
+            Ok(Err(_)) | Err(_) => Err(Refusal::new(Reason::Busy, "too many requests at once")),
+        }
     }
 }
 
@@ -61,18 +66,18 @@ async fn take(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> 
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn one_request_too_many_waits_and_is_sent_away() {
-        let bounds = Bounds::new(1);
+        let bounds = Bounds::with_patience(1, Duration::from_millis(1));
         let first = bounds.work().await.unwrap();
         assert_eq!(bounds.work().await.unwrap_err().reason, Reason::Busy);
         drop(first);
         assert!(bounds.work().await.is_ok());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn small_bodies_need_no_place_and_those_of_unknown_length_do() {
-        let bounds = Bounds::new(1);
+        let bounds = Bounds::with_patience(1, Duration::from_millis(1));
         let mut held = Vec::new();
         for _ in 0..LARGE_AT_ONCE {
             held.push(bounds.hold_body(None).await.unwrap().unwrap());

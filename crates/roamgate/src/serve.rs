@@ -29,7 +29,7 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), Failure> {
         Some(path) => Clock::with_offset_file(path),
         None => Clock::system(),
     };
-    let logs = Arc::new(start_log(&config.logs, &clock)?);
+    let logs = Arc::new(start_log(&config, &clock)?);
     let drain = Drain::new();
     if arguments.end_with_stdin {
         runtime::signal::end_with_standard_input(&drain, DRAIN).map_err(|error| failed(&error))?;
@@ -219,11 +219,12 @@ async fn finish(drain: &Drain, mut running: Running, logs: &LogHandle) {
     logs.flush();
 }
 
-fn start_log(section: &LogsSection, clock: &Clock) -> Result<LogHandle, Failure> {
+fn start_log(config: &Config, clock: &Clock) -> Result<LogHandle, Failure> {
+    let section = &config.logs;
     let level = Level::try_from(section.level).map_err(|error| Failure::from_error(Exit::Usage, &error))?;
     let log = LogConfig {
         folder: section.directory.clone(),
-        components: components(),
+        components: components(config),
         json: section.json,
         level,
         max_size: section.max_size.bytes(),
@@ -234,18 +235,26 @@ fn start_log(section: &LogsSection, clock: &Clock) -> Result<LogHandle, Failure>
     Ok(handle)
 }
 
-/// Every component of every role: which file, in which format.
-fn components() -> Vec<ComponentSpec> {
+/// Every component of the roles that the file starts: which file, in which format. The gateway's
+/// own come first: a site host keeps the same component for what its gateways report.
+fn components(config: &Config) -> Vec<ComponentSpec> {
     let mut all = Vec::new();
-    #[cfg(feature = "site")]
-    {
-        all.extend_from_slice(management_point::log::COMPONENTS);
-        all.extend_from_slice(console::COMPONENTS);
-    }
     #[cfg(feature = "gateway")]
-    all.extend_from_slice(gateway::COMPONENTS);
+    if config.gateway.is_some() {
+        all.extend_from_slice(gateway::COMPONENTS);
+    }
     #[cfg(feature = "connector")]
-    all.extend_from_slice(connector::COMPONENTS);
+    if config.connection_point.is_some() {
+        all.extend_from_slice(connector::COMPONENTS);
+    }
+    #[cfg(feature = "site")]
+    if config.site.is_some() {
+        for spec in management_point::log::COMPONENTS.iter().chain(console::COMPONENTS) {
+            if !all.iter().any(|known: &ComponentSpec| known.component == spec.component) {
+                all.push(*spec);
+            }
+        }
+    }
     all
 }
 

@@ -103,7 +103,7 @@ async fn the_recorded_clients_requests_are_served_through_the_gateway() {
     // Registration with the token that CCM_STS gives against a bulk token.
     let bulk =
         whole.site.create_bulk_token(&By::site(), NewBulkToken::default()).await.expect("a bulk token");
-    let subject = CcmSubject::Bulk { bulk: bulk.token.id, shown: thumbprint };
+    let subject = CcmSubject::Stranger { bulk_token: bulk.token.id, key: thumbprint };
     let pre_auth = whole.site.issue_ccm_token(subject).await.expect("a token").text;
     let device: ClientId = "GUID:C806EBF9-8740-441E-AE7B-8B360ADCAECB".parse().expect("a client id");
     whole
@@ -139,7 +139,7 @@ async fn the_recorded_clients_requests_are_served_through_the_gateway() {
     }
 
     // Everything else with a device's token.
-    let subject = CcmSubject::Device { device, shown: thumbprint };
+    let subject = CcmSubject::Device { device, key: thumbprint };
     let token = whole.site.issue_ccm_token(subject).await.expect("a token").text;
     let mut served = 0;
     for (name, root) in [

@@ -75,6 +75,7 @@ pub struct Device {
     inside_answered: Option<bool>,
     /// Held in memory only, until registration.
     bulk: Option<TokenText>,
+    registrations: u32,
 }
 
 impl Device {
@@ -95,6 +96,7 @@ impl Device {
             rotation: Rotation::default(),
             inside_answered: None,
             bulk: None,
+            registrations: 0,
         })
     }
 
@@ -117,6 +119,17 @@ impl Device {
     /// Whether registration should go through a gateway, wherever the device is.
     pub(crate) fn prefers_gateway(&self) -> bool {
         self.bulk.is_some() && !self.gateways().is_empty()
+    }
+
+    /// Whether there is an inside that could take a request.
+    pub(crate) fn knows_inside(&self) -> bool {
+        !self.state.setup.always_internet && !self.state.setup.inside.is_empty()
+    }
+
+    /// Counts attempts to register, for the log: from 1, anew in each run of the program.
+    pub(crate) fn count_registration(&mut self) -> u32 {
+        self.registrations = self.registrations.saturating_add(1);
+        self.registrations
     }
 
     /// Its identity.

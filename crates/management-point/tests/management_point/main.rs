@@ -2,7 +2,6 @@
 
 mod captures;
 mod hostile;
-mod log;
 mod matrix;
 mod policy;
 mod registration;

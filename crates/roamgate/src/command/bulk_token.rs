@@ -40,6 +40,9 @@ pub(crate) async fn run(command: BulkTokenCommand, api: &Api, format: Format) ->
                 runtime::config::private_file::write(&path, token.as_bytes())
                     .map_err(|error| Failure::from_error(Exit::Refused, &error))?;
                 made["token"] = json!(null);
+                let line = made["setup_line"].as_str().unwrap_or_default();
+                made["setup_line"] =
+                    json!(line.replace(&format!("/regtoken:{token}"), &format!("--regtoken-file {}", path.display())));
                 made["token_file"] = json!(path);
             }
             if format == Format::Json {

@@ -1,4 +1,9 @@
-//! The field's own lines, in the field's files, with the values of the run.
+//! The field's own lines, in the field's files, with the values of the run. A process of its own:
+//! what is logged is decided for a whole process, and other tests log nothing.
+
+#[path = "management_point/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the other tests use the rest of it")]
+mod support;
 
 use std::fs;
 
@@ -6,7 +11,7 @@ use proto::token::SELF_PROVE_LIFETIME;
 use runtime::Clock;
 use runtime::telemetry::{ComponentSpec, Console, Format, LogConfig, parse_line, start};
 
-use crate::support::{Ask, Bench, NOW, Token, devices};
+use support::{Ask, Bench, NOW, Token, devices};
 
 // One thread, so that everything the management point logs comes to this test's own log.
 #[tokio::test]
@@ -36,7 +41,7 @@ async fn the_lines_of_the_field_are_written_by_the_flows_that_cause_them() {
     let read = |file: &str| fs::read_to_string(folder.path().join(file)).unwrap();
     let sts = read("CCM_STS.log");
     let lines: Vec<_> = sts.lines().filter_map(parse_line).collect();
-    assert!(lines.iter().all(|line| line.component == "CCM_STS"), "{sts}");
+    assert!(lines.iter().all(|line| line.component.as_deref() == Some("CCM_STS")), "{sts}");
     let hierarchy = bench.site.facts().hierarchy;
     let expected = [
         "ProcessRequest - Start".to_owned(),
