@@ -90,7 +90,9 @@ impl Device {
             // The token vouches for the device, and it is shown at the gateway. Where no gateway can
             // be reached the inside may still take the device by a rule.
             match self.ask_outside(endpoint, &xml, Wanted::Any).await {
-                Err(error) if error.is_of_the_way() && self.knows_inside() => self.ask(endpoint, &xml, Wanted::Any).await?,
+                Err(error) if error.is_of_the_way() && self.knows_inside() => {
+                    self.ask(endpoint, &xml, Wanted::Any).await?
+                }
                 other => other?,
             }
         } else {

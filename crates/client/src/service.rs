@@ -151,3 +151,78 @@ impl Cycles {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::device::DeviceOptions;
+    use crate::identity::KeyMaterial;
+    use crate::state::{Setup, State, Store as _};
+    use crate::testing::{FakeSite, PolicyFixture, pin_of};
+    use proto::message::MessageEndpoint;
+
+    const NOW: i64 = 1_790_000_000_000_000;
+    /// Fails a test that waits in vain.
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+        let wait = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+    }
+
+    #[tokio::test]
+    async fn the_service_registers_gets_policy_reports_polls_again_and_ends_when_asked() {
+        let clock = Clock::manual(NOW);
+        let site = FakeSite::start(&clock);
+        site.site().policies = vec![PolicyFixture::settings("1.00", "")];
+        let parent = tempfile::tempdir().unwrap();
+        let folder = StateFolder::create(&parent.path().join("state")).unwrap();
+        let setup = Setup {
+            inside: vec![site.inside()],
+            ca: Some(site.ca.clone()),
+            pin: pin_of(site.keys),
+            ..crate::state::tests::setup()
+        };
+        let state = State::new(setup);
+        folder.save(&state).unwrap();
+        let key = KeyMaterial::generate(Timestamp::from_micros(NOW)).unwrap();
+        let store = Arc::new(folder.clone());
+        let options = DeviceOptions { state, key, store, clock: clock.clone(), system_roots: false };
+        let device = Device::new(options).unwrap();
+        let drain = Drain::new();
+        let service =
+            tokio::spawn(run(device, folder.clone(), Intervals::default(), clock.clone(), drain.clone()));
+
+        until("a heartbeat", || site.site().reports.len() == 1).await;
+        until("its state on the disk", || folder.load().unwrap().contact.heartbeat.is_some()).await;
+        let asked = |site: &FakeSite| {
+            let seen = site.take_seen();
+            seen.iter().filter(|seen| seen.endpoint == Some(MessageEndpoint::PolicyManager)).count()
+        };
+        assert_eq!(asked(&site), 1);
+        // The settings say thirty minutes.
+        clock.advance(Duration::from_mins(40));
+        let mut polls = 0;
+        until("another poll", || {
+            polls += asked(&site);
+            polls == 1
+        })
+        .await;
+        assert_eq!(site.site().reports.len(), 1, "a heartbeat is due in a week");
+
+        // New settings are reported at once.
+        site.site().policies = vec![PolicyFixture::settings("2.00", "")];
+        site.site().serial = 2;
+        clock.advance(Duration::from_mins(40));
+        until("a heartbeat with the new version", || site.site().reports.len() == 2).await;
+        drain.begin(LIMIT);
+        tokio::time::timeout(LIMIT, service).await.expect("it ends").unwrap().unwrap();
+        assert!(folder.try_lock().is_ok(), "and leaves the folder to others");
+    }
+}

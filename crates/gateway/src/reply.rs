@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
 use proto::id::{RequestId, RoleId, SiteCode};
 use proto::link::AnswerHead;
-use proto::reason::{self, Action};
+use proto::reason::{self, Action, Reason};
 use proto::snapshot::Snapshot;
 use serde::Serialize;
 
@@ -20,8 +20,14 @@ use crate::headers;
 use crate::route::AnswerBody;
 
 /// Bounds of `Retry-After` in seconds. The spread keeps those who were refused at one moment from
-/// returning at one moment.
-const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u64> = 5..=30;
+/// returning at one moment. A missing tunnel is usually back within seconds, and devices with it; a gateway
+/// that has too much to do gets more time.
+const fn retry_after_seconds(reason: Reason) -> (u64, u64) {
+    match reason {
+        Reason::NoTunnel | Reason::NoSnapshot | Reason::TunnelLost => (1, 4),
+        _ => (5, 30),
+    }
+}
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -49,8 +55,8 @@ pub(crate) fn refused(refused: &Refused, request: RequestId, random: u64) -> Res
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(reason::HEADER, text_value(&refused.reason.to_string()));
     if row.action == Action::Retry {
-        let spread = RETRY_AFTER_SECONDS.end() - RETRY_AFTER_SECONDS.start() + 1;
-        headers.insert(RETRY_AFTER, (RETRY_AFTER_SECONDS.start() + random % spread).into());
+        let (from, to) = retry_after_seconds(refused.reason);
+        headers.insert(RETRY_AFTER, (from + random % (to - from + 1)).into());
     }
     if !refused.allow.is_empty() {
         headers.insert(ALLOW, text_value(&refused.allow.join(", ")));

@@ -88,7 +88,7 @@ async fn dispatch_message(
     let payload_hash = message.payload_hash();
     let limit = if rule.signed { limits::INFLATED_BYTES } else { UNSIGNED_INFLATED };
     let plain = message.inflate(limit).map_err(|error| about(not_a_message(&error)))?;
-    let body = plain.body().map_err(|error| about(wrong_body(&error)))?;
+    let body = plain.body().map_err(|error| about(wrong_body(endpoint, &error)))?;
     let header = &plain.header;
 
     match (body, device) {
@@ -137,10 +137,13 @@ fn not_a_message(error: &MessageError) -> Refusal {
     Refusal::caused(reason, error)
 }
 
-fn wrong_body(error: &RequestBodyError) -> Refusal {
+fn wrong_body(endpoint: MessageEndpoint, error: &RequestBodyError) -> Refusal {
     let reason = match error {
         RequestBodyError::Endpoint(_) => Reason::UnknownMessageEndpoint,
         RequestBodyError::Misplaced { .. } => Reason::BodyOfAnotherEndpoint,
+        RequestBodyError::Body(_) if endpoint == MessageEndpoint::ClientRegistration => {
+            Reason::RegistrationMalformed
+        }
         RequestBodyError::Text(_) | RequestBodyError::Xml(_) | RequestBodyError::Body(_) => {
             Reason::NotAMessage
         }

@@ -13,6 +13,8 @@
 //! Before a caller has proved a key it learns one generic code; the exact cause goes to the log
 //! and, as an event under the request's id, to the site for `roamgate trace`.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
 mod answer;
 mod audit;
 mod authenticate;

@@ -10,7 +10,7 @@ use proto::request::registration::{
     RegistrationKind, RegistrationStatus,
 };
 use proto::time::Timestamp;
-use site::{Approval, Evidence, NewRegistration};
+use site::{Approval, ApprovalRule, Evidence, NewRegistration};
 use tracing::info;
 
 use crate::answer::{Answer, Refusal};
@@ -198,13 +198,17 @@ fn evidence(context: &Context, request: &Request, token: Option<&Presented>) -> 
     if let Some(id) = token.and_then(|token| token.token.bulk) {
         return Evidence::BulkToken { id };
     }
-    if context.approve_everything {
-        return Evidence::Lab;
+    let inside = token.is_none() && !request.came_through_gateway();
+    let network = |rule: &ApprovalRule| matches!(rule, ApprovalRule::Network(network) if network.contains(request.peer));
+    match (inside, context.approve_everything) {
+        // The lab, too, names the rule of the field where one fits.
+        (true, true) if context.site.approval_rules().iter().any(network) => {
+            Evidence::Network { source: request.peer }
+        }
+        (_, true) => Evidence::Lab,
+        (true, false) => Evidence::Network { source: request.peer },
+        (false, false) => Evidence::None,
     }
-    if token.is_some() || request.came_through_gateway() {
-        return Evidence::None;
-    }
-    Evidence::Network { source: request.peer }
 }
 
 /// Why a device proves itself by the site's token: shown beside the method.

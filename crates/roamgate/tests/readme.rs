@@ -124,7 +124,7 @@ for attempt in $(seq 300); do
     read -rt 0.1 <> <(:) || true
 done
 echo "no device came online: $list" >&2
-tail -n 20 "$WORK"/*/logs/*.log "$WORK"/device/client/Logs/*.log >&2 || true
+tail -n 20 "$WORK"/*/logs/*.log "$WORK"/device/client/logs/*.log >&2 || true
 exit 1
 "#;
 

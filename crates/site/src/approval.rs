@@ -114,8 +114,8 @@ pub(crate) fn decide(
     }
     for rule in rules {
         match (rule, evidence, token) {
-            (ApprovalRule::BulkToken, Evidence::BulkToken { .. }, Some(BulkTokenApproval::Automatic)) => {
-                return by("bulk-token".to_owned());
+            (ApprovalRule::BulkToken, Evidence::BulkToken { id }, Some(BulkTokenApproval::Automatic)) => {
+                return by(format!("bulk-token {id}"));
             }
             (ApprovalRule::BulkToken, Evidence::BulkToken { .. }, Some(BulkTokenApproval::Hold)) => {
                 return held("bulk-token (hold)");
@@ -172,7 +172,7 @@ mod tests {
     fn the_first_rule_that_fits_decides_and_is_named() {
         let token = Evidence::BulkToken { id: Guid::nil() };
         let automatic = decide(&rules(), token, Some(BulkTokenApproval::Automatic));
-        assert_eq!(automatic, Decision { approved: true, rule: "bulk-token".into() });
+        assert_eq!(automatic, Decision { approved: true, rule: format!("bulk-token {}", Guid::nil()) });
         assert!(!decide(&rules(), token, Some(BulkTokenApproval::Hold)).approved);
         assert_eq!(decide(&rules(), from("10.1.1.1"), None).rule, "network 10.0.0.0/8");
         assert!(decide(&rules(), from("10.1.1.1"), None).approved);

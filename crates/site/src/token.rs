@@ -9,7 +9,7 @@ use proto::token::{CCM_LIFETIME, Token, TokenClass};
 
 use crate::bulk_token::BulkToken;
 use crate::db::{self, DbError};
-use crate::device::Device;
+use crate::device::{Approval, Device};
 use crate::keys::RingError;
 use crate::{Site, random_guid};
 
@@ -133,7 +133,12 @@ fn grant_device(device: &Device, key: Thumbprint) -> Result<Grant, CcmTokenError
     if device.blocked {
         return Err(CcmTokenError::Blocked(device.id));
     }
-    Ok(Grant { class: TokenClass::Device, device: Some(device.id), bulk: None, key, latest_end: None })
+    // Registered is not approved: until then the token says who it is and opens registration only.
+    let class = match device.approval {
+        Approval::Approved => TokenClass::Device,
+        Approval::Held => TokenClass::PreAuth,
+    };
+    Ok(Grant { class, device: Some(device.id), bulk: None, key, latest_end: None })
 }
 
 impl Site {

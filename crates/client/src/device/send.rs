@@ -125,7 +125,7 @@ impl Device {
                 "location decided"
             );
             let moved = before.is_none_or(|(locality, _)| locality != decision.locality);
-            if moved {
+            if moved && before.is_some() {
                 let place = if decision.locality == Locality::Intranet { "intranet" } else { "Internet" };
                 line!(info, ClientLocation, place, "the device is elsewhere than before");
             }
@@ -326,7 +326,9 @@ fn log_call(address: &Address, call: &Call<'_>) {
     let url = address.url(call.target);
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", &url));
     let path = rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/");
-    let token_auth = u8::from(call.token.is_some());
+    // What goes to the token service is a proof of identity, no CCM token yet.
+    let has_ccm_token = call.token.is_some() && call.target != super::sts::TARGET;
+    let token_auth = u8::from(has_ccm_token);
     field!(
         info,
         CcmMessaging,
@@ -337,7 +339,7 @@ fn log_call(address: &Address, call: &Call<'_>) {
     if address.is_tls() {
         field!(info, CcmMessaging, "Target URL scheme is HTTPS: {url}");
     }
-    if call.token.is_some() && !call.target.eq_ignore_ascii_case(super::sts::TARGET) {
+    if has_ccm_token {
         field!(info, CcmMessaging, "Appending CCM Token to the header.");
     }
 }

@@ -117,12 +117,6 @@ pub fn plan(request: &SetupRequest, stdin: &mut dyn Read, now: Timestamp) -> Res
     if let Some(path) = &request.regtoken_file {
         options.token = Some(read_token(path, stdin)?);
     }
-    if let Some(token) = &options.token {
-        let claims = read_bulk_token(token.expose()).map_err(PlanError::Token)?;
-        if now >= claims.expires {
-            warnings.push(format!("by this device's clock the token ended at {}", claims.expires));
-        }
-    }
     for address in &request.inside {
         let address = address.parse().map_err(PlanError::Inside)?;
         if !options.inside.contains(&address) {
@@ -134,6 +128,12 @@ pub fn plan(request: &SetupRequest, stdin: &mut dyn Read, now: Timestamp) -> Res
     }
     if options.token.is_none() && options.inside.is_empty() {
         return Err(PlanError::NoToken);
+    }
+    if let Some(token) = &options.token {
+        let claims = read_bulk_token(token.expose()).map_err(PlanError::Token)?;
+        if now >= claims.expires {
+            warnings.push(format!("by this device's clock the token ended at {}", claims.expires));
+        }
     }
     let pin = pin(request.site_root.as_deref(), options.root_key.as_ref())?;
     let vouched =
@@ -446,5 +446,81 @@ mod tests {
         let new = state(&folder, other, true).unwrap();
         assert_eq!(new.setup.hardware_id, old.setup.hardware_id);
         assert!(new.registration.is_none());
+    }
+
+    /// Everything that stands in the files of a folder.
+    fn all_content(folder: &Path) -> String {
+        let mut all = String::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                all += &all_content(&path);
+            } else {
+                all += &String::from_utf8_lossy(&std::fs::read(&path).unwrap());
+            }
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_pasted_line_makes_a_managed_device_and_the_token_is_nowhere_afterwards() {
+        use crate::testing::{FakeSite, PolicyFixture, fixture_client_id};
+        let clock = Clock::manual(NOW.micros());
+        let site = FakeSite::start(&clock);
+        site.site().policies = vec![PolicyFixture::settings("3.00", "")];
+        let parent = tempfile::tempdir().unwrap();
+        let ca = parent.path().join("ca.pem");
+        std::fs::write(&ca, &site.ca).unwrap();
+        let gateway = format!("CCMHOSTNAME={}", site.gateway());
+        let text = text_of(TokenClass::Bulk, NOW.seconds() + 60);
+        let mut request =
+            request(&["ccmsetup.exe", "/mp:", &gateway, "SMSSITECODE=RG1", &format!("/regtoken:{text}")]);
+        request.ca_file = Some(ca);
+        request.site_root = Some(format!("sha256:{}", proto::id::Thumbprint::of(site.keys.root())));
+        let folder = StateFolder::create(&parent.path().join("state")).unwrap();
+        let log = crate::log::config(
+            Some(folder.logs()),
+            runtime::telemetry::Level::Verbose,
+            runtime::telemetry::Console::Off,
+            clock.clone(),
+        );
+        let (subscriber, handle) = runtime::telemetry::start(log).unwrap();
+        let mut steps = Vec::new();
+        let mut progress = |step: &str| steps.push(step.to_owned());
+        let guard = tracing::subscriber::set_default(subscriber);
+        let plan = planned(&request).unwrap();
+        let finished = run(plan, &folder, false, clock.clone(), Patience::NONE, &mut progress).await.unwrap();
+        drop(guard);
+        drop(handle);
+
+        assert_eq!(finished.registration.client_id, fixture_client_id());
+        assert_eq!(finished.policy.unwrap().in_force, 1);
+        assert_eq!(steps.last().unwrap(), "heartbeat sent");
+        let state = folder.load().unwrap();
+        assert!(state.self_prove.is_some() && state.contact.failure.is_none());
+        let content = all_content(folder.path());
+        let secrets = [
+            &text,
+            state.ccm.as_ref().unwrap().text.expose(),
+            state.self_prove.as_ref().unwrap().text.expose(),
+        ];
+        assert!(!content.contains(&text), "the bulk token is kept nowhere");
+        let logs = all_content(&folder.logs());
+        assert!(secrets.iter().all(|secret| !logs.contains(*secret)), "no token is logged");
+        for line in [
+            "[RegTask] - Starting registration, attempt 1.",
+            "[RegTask] - Client is registered. Server assigned ClientID is GUID:3C283CD4-88D1-4D24-8AC7-8735BD09A9C3. Approval status 1",
+            "Cached encrypted token for 'S-1-5-18'. Will expire at '",
+            "Appending CCM Token to the header.",
+            "Rotating internet management point, new management point [1] is: https://localhost:",
+            "endpoint 'MP_PolicyManager'. Flags 0x280, sender account S-1-5-18",
+            "CcmSetup is exiting with return code 0",
+        ] {
+            assert!(logs.contains(line), "{line}");
+        }
+
+        let again =
+            run(planned(&request).unwrap(), &folder, false, clock, Patience::NONE, &mut |_: &str| {}).await;
+        assert!(matches!(again, Err(SetupError::SetUpAlready(id)) if id == fixture_client_id()));
     }
 }

@@ -2,6 +2,8 @@
 
 mod captures;
 mod hostile;
+mod lifetime;
+mod location;
 mod matrix;
 mod policy;
 mod registration;

@@ -129,6 +129,15 @@ async fn a_registration_must_be_signed_by_the_key_that_it_registers_and_lately()
         assert_eq!((answer.status, answer.body.len()), (200, 0));
         assert_eq!(answer.reason(), Some(Reason::RegistrationNotProved));
     }
+    // A value out of bounds is named, a hash of yesterday refused.
+    for malformed in [
+        good.replace("1.2.840.113549.1.1.11", "1.2.840.113549.1.1.5"),
+        good.replace("AgentType=\"0\"", "AgentType=\"x\""),
+        good.replace("Value=\"PC1\"", &format!("Value=\"{}\"", "x".repeat(513))),
+    ] {
+        let answer = send(malformed).await;
+        assert_eq!((answer.status, answer.reason()), (400, Some(Reason::RegistrationMalformed)));
+    }
     let old = bench.now().minus(Duration::from_secs(3601));
     let answer = send(registration_body(device, "PC1", old, None)).await;
     assert_eq!(answer.reason(), Some(Reason::MessageTooOld));

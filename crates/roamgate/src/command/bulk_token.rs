@@ -42,7 +42,10 @@ pub(crate) async fn run(command: BulkTokenCommand, api: &Api, format: Format) ->
                 made["token"] = json!(null);
                 let line = made["setup_line"].as_str().unwrap_or_default();
                 made["setup_line"] =
-                    json!(line.replace(&format!("/regtoken:{token}"), &format!("--regtoken-file {}", path.display())));
+                    json!(line.replace(
+                        &format!("/regtoken:{token}"),
+                        &format!("--regtoken-file {}", path.display())
+                    ));
                 made["token_file"] = json!(path);
             }
             if format == Format::Json {

@@ -14,7 +14,7 @@ use super::wire::Wire;
 use crate::exit::{Exit, Failure};
 
 /// How long the client may take to set itself up.
-const SETUP_PATIENCE: Duration = Duration::from_secs(60);
+const SETUP_PATIENCE: Duration = Duration::from_mins(1);
 
 /// A device, set up and running as a service.
 pub(crate) struct Device {
@@ -107,7 +107,7 @@ impl Device {
 
     /// What its log of this name holds now.
     pub(crate) fn log(&self, file: &str) -> String {
-        std::fs::read_to_string(self.state.join("Logs").join(file)).unwrap_or_default()
+        std::fs::read_to_string(self.state.join("logs").join(file)).unwrap_or_default()
     }
 
     /// Ends its service.

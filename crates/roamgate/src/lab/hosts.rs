@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
 /// How long a role may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How often the lab looks whether a state has come.
 const LOOK: Duration = Duration::from_millis(50);
 

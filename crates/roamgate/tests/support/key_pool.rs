@@ -106,13 +106,12 @@ fn integer(value: &BigUint) -> Vec<u8> {
 fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len();
     let mut der = vec![tag];
-    match length {
-        0..0x80 => der.push(u8::try_from(length).expect("below 128")),
-        _ => {
-            let bytes: Vec<u8> = length.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect();
-            der.push(0x80 | u8::try_from(bytes.len()).expect("at most eight"));
-            der.extend(bytes);
-        }
+    if let Ok(short @ 0..0x80) = u8::try_from(length) {
+        der.push(short);
+    } else {
+        let bytes: Vec<u8> = length.to_be_bytes().into_iter().skip_while(|byte| *byte == 0).collect();
+        der.push(0x80 | u8::try_from(bytes.len()).expect("at most eight"));
+        der.extend(bytes);
     }
     der.extend(content);
     der

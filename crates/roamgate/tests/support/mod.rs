@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// How long a lab may take to be up on a busy machine.
-const LAB_PATIENCE: Duration = Duration::from_secs(240);
+const LAB_PATIENCE: Duration = Duration::from_mins(4);
 /// Time between two looks at a state.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -89,17 +89,6 @@ impl Lab {
             .expect("the command runs")
     }
 
-    /// Runs the client's program on a device's state folder.
-    pub(crate) fn client(&self, state: &Path, words: &[&str]) -> Output {
-        Command::new(roamgate())
-            .arg("client")
-            .args(words)
-            .arg("--state")
-            .arg(state)
-            .output()
-            .expect("the client runs")
-    }
-
     /// The device of the lab with this name.
     pub(crate) fn device(&self, name: &str) -> &Value {
         let devices = self.get("devices").as_array().expect("devices");
@@ -112,7 +101,7 @@ impl Drop for Lab {
         // It ends by itself when its input closes.
         drop(self.child.stdin.take());
         let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(60) {
+        while began.elapsed() < Duration::from_mins(1) {
             if !matches!(self.child.try_wait(), Ok(None)) {
                 return;
             }
@@ -120,6 +109,12 @@ impl Drop for Lab {
         }
         let _ = self.child.kill();
     }
+}
+
+/// Runs the client's program on a device's state folder.
+pub(crate) fn client(state: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(roamgate());
+    command.arg("client").args(words).arg("--state").arg(state).output().expect("the client runs")
 }
 
 /// Waits for a state; fails past the bound, and answers how long it took.

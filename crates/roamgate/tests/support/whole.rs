@@ -13,8 +13,6 @@ use site::{By, InitConfig, NewConnector, NewGateway, NewRole, RoleMode, Site};
 /// A running site with everything that a device can reach.
 pub(crate) struct Whole {
     pub(crate) site: Site,
-    pub(crate) clock: Clock,
-    pub(crate) management_point: SocketAddr,
     pub(crate) gateway: SocketAddr,
     pub(crate) role: RoleId,
     /// The gateway's certificate, which devices must trust.
@@ -28,6 +26,7 @@ impl Whole {
     pub(crate) async fn start(now: Timestamp) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
+        let quoted = |name: &str| toml::Value::String(path(name).display().to_string());
         let clock = Clock::manual(now.micros());
         let site = Site::init(
             InitConfig {
@@ -97,34 +96,26 @@ impl Whole {
         write(&path("gw.pem"), certificate.pem().as_bytes());
         write(&path("gw-key.pem"), key.serialize_pem().as_bytes());
         let config = format!(
-            "bundle = {:?}\nstate_directory = {:?}\nlisten = [\"{gateway}\"]\ncertificate = {:?}\nkey = {:?}\nshards = 1\n",
-            path("gateway.json"),
-            path("gateway-state"),
-            path("gw.pem"),
-            path("gw-key.pem"),
+            "bundle = {}\nstate_directory = {}\nlisten = [\"{gateway}\"]\ncertificate = {}\nkey = {}\nshards = 1\n",
+            quoted("gateway.json"),
+            quoted("gateway-state"),
+            quoted("gw.pem"),
+            quoted("gw-key.pem"),
         );
         let config = toml::from_str(&config).expect("a configuration");
         let bound = gateway::Gateway::bind(config, clock.clone()).expect("a gateway");
         tokio::spawn(bound.run(drain.clone()));
         let config = format!(
-            "bundle = {:?}\nstate_directory = {:?}\nthreads = 1\n",
-            path("connector.json"),
-            path("connector-state")
+            "bundle = {}\nstate_directory = {}\nthreads = 1\n",
+            quoted("connector.json"),
+            quoted("connector-state")
         );
         let config = toml::from_str(&config).expect("a configuration");
         let bound = connector::ConnectionPoint::bind(&config, clock.clone()).expect("a connection point");
         tokio::spawn(bound.run(drain.clone()));
 
-        let whole = Self {
-            site,
-            clock,
-            management_point,
-            gateway,
-            role,
-            gateway_certificate_pem: certificate.pem(),
-            drain,
-            _folder: folder,
-        };
+        let whole =
+            Self { site, gateway, role, gateway_certificate_pem: certificate.pem(), drain, _folder: folder };
         whole.wait_until_connected().await;
         whole
     }
