@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 /// How long requests that are under way may take once the process was asked to stop.
 const DRAIN: Duration = Duration::from_secs(30);
 /// File of seconds by which the lab moves its children's clocks.
-const CLOCK_OFFSET_VARIABLE: &str = "ROAMGATE_LAB_CLOCK_OFFSET_FILE";
+pub(crate) const CLOCK_OFFSET_VARIABLE: &str = "ROAMGATE_CLOCK_OFFSET_FILE";
 
 /// What goes into no component of its own.
 const DEFAULT_COMPONENT: ComponentSpec =

@@ -241,7 +241,7 @@ fn compare(database: &Path, tally: &Tally) {
         // On record before it asked: an earlier answer never came.
         unanswered += usize::from(row.registered_at < acknowledged.asked.micros());
     }
-    println!("{unanswered} devices were on record without having heard of it; they asked again");
+    println!("on record before they heard of it, and asked again: {unanswered}");
 
     // The record of the deed is made in the same transaction: one for each device, as well.
     let audited: BTreeSet<String> = connection

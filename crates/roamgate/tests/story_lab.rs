@@ -24,6 +24,7 @@ fn the_lab_does_what_it_promises() {
     a_blocked_bulk_token_is_refused_at_the_gateway(&lab);
     a_blocked_device_is_refused_on_its_open_connection(&lab);
     devices_outlive_connection_point_and_gateway(&lab);
+    tokens_are_renewed_before_their_end(&lab);
     the_audit_shows_who_did_it(&lab);
     no_token_stands_in_any_log(&lab);
 }
@@ -258,6 +259,7 @@ fn devices_outlive_connection_point_and_gateway(lab: &Lab) {
         let mut again = Command::new(support::roamgate())
             .args(["serve", "--end-with-stdin", "--config"])
             .arg(&config)
+            .env("ROAMGATE_CLOCK_OFFSET_FILE", dir.join("clock-offset"))
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
@@ -274,6 +276,29 @@ fn devices_outlive_connection_point_and_gateway(lab: &Lab) {
         std::mem::forget(again.stdin.take());
         std::mem::forget(again);
     }
+}
+
+/// The lab's clock is moved: a CCM token is renewed within its day, a self-prove token within its months,
+/// and the device goes on with the same identity.
+fn tokens_are_renewed_before_their_end(lab: &Lab) {
+    let clock = PathBuf::from(lab.text("dir")).join("clock-offset");
+    let state = PathBuf::from(lab.device("outside-1")["state_dir"].as_str().unwrap());
+    let expires = |token: &str| {
+        let output = client(&state, &["status", "--output", "json"]);
+        let status: Value = serde_json::from_slice(&output.stdout).expect("the status");
+        status[token]["expires"].as_str().expect("a token").to_owned()
+    };
+    for (token, hours) in [("ccm_token", 9), ("self_prove_token", 24 * 60)] {
+        let before = expires(token);
+        std::fs::write(&clock, (hours * 3600).to_string()).expect("the clock");
+        wait_for(&format!("{token} renewed after {hours} hours"), Duration::from_secs(30), || {
+            (expires(token) > before).then_some(())
+        });
+    }
+    let shown = lab.operator(&["device", "show", "outside-1"]);
+    assert_eq!(shown["client_id"], lab.device("outside-1")["client_id"]);
+    assert_eq!(shown["presence"], "online", "{shown}");
+    // Bulk tokens made before have ended by now; the clock stays where it is.
 }
 
 fn the_audit_shows_who_did_it(lab: &Lab) {

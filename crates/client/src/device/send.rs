@@ -165,10 +165,17 @@ impl Device {
             }
         }
         let decision = self.decided()?;
-        if !decision.through_gateway {
-            return Err(RequestError::NoWay { rule: decision.rule, source: last.map(Box::new) });
+        if decision.through_gateway {
+            return self.send_outside(outgoing).await;
         }
-        self.send_outside(outgoing).await
+        // There is no other way, and what did not answer a while ago may be back.
+        if last.is_none() && !self.state.setup.inside.is_empty() {
+            last = self.ask_inside().await;
+            if self.decided()?.locality == Locality::Intranet {
+                return self.send_inside(outgoing).await;
+            }
+        }
+        Err(RequestError::NoWay { rule: decision.rule, source: last.map(Box::new) })
     }
 
     async fn send_inside(&mut self, outgoing: &Outgoing<'_>) -> Result<Answer, RequestError> {

@@ -349,6 +349,8 @@ async fn a_device_without_any_way_says_what_it_knows() {
         "{error:?}"
     );
     assert!(error.is_transient(), "the inside may come back");
+    let again = inside_only.register().await.unwrap_err();
+    assert!(again.is_transient(), "each attempt asks inside again, as long as there is no other way");
 
     let mut outside_only = device(setup(&site, false, true), &clock);
     outside_only.use_bulk_token(text_of(TokenClass::Bulk, clock.now_seconds() + 60).into());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::process::Child;
 
 use crate::exit::{Exit, Failure};
+use crate::serve::CLOCK_OFFSET_VARIABLE;
 
 /// How long a child may take to end by itself once its input has closed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,8 +22,15 @@ pub(crate) struct LabChild {
 }
 
 impl LabChild {
-    /// Starts it; what it prints goes to `<folder>/<name>.out`.
-    pub(crate) fn start(name: &str, mut command: Command, folder: &Path) -> Result<Self, Failure> {
+    /// Starts it; what it prints goes to `<folder>/<name>.out`. `clock` is the file by which its
+    /// clock can be moved.
+    pub(crate) fn start(
+        name: &str,
+        mut command: Command,
+        folder: &Path,
+        clock: &Path,
+    ) -> Result<Self, Failure> {
+        command.env(CLOCK_OFFSET_VARIABLE, clock);
         let output = folder.join(format!("{name}.out"));
         let cannot =
             |error: &std::io::Error| Failure::new(Exit::Bug, format!("cannot start {name}: {error}"));

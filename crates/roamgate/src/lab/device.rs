@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::child::{LabChild, run_to_end};
-use super::hosts::Hosts;
+use super::hosts::{CLOCK_FILE, Hosts};
 use super::namespace::Isolation;
 use super::wire::Wire;
 use crate::exit::{Exit, Failure};
@@ -83,7 +83,7 @@ impl Device {
         let mut service = client(&["service", "--end-with-stdin"]);
         service.extend(["--poll-interval".into(), "2s".into()]);
         let command = isolation.command(&hosts.roamgate, &wires, &service);
-        let service = LabChild::start("service", command, &folder)?;
+        let service = LabChild::start("service", command, &folder, &hosts.folder.join(CLOCK_FILE))?;
 
         let mut status = client(&["status"]);
         status.extend(["--output".into(), "json".into()]);

@@ -16,6 +16,8 @@ use crate::exit::{Exit, Failure};
 
 /// How long a role may take until it answers.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// File in the lab's folder whose seconds all children add to the time: absent, none.
+pub(crate) const CLOCK_FILE: &str = "clock-offset";
 /// How often the lab looks whether a state has come.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -50,6 +52,7 @@ impl Hosts {
         let roamgate = std::env::current_exe().map_err(|error| Failure::from_error(Exit::Bug, &error))?;
         let [mp, link, api_port, gateway, admin] = free_ports()?;
         let site_dir = folder.join("site");
+        let clock = folder.join(CLOCK_FILE);
 
         let step = show.begin("Make the site: database, authority, keys, first operator");
         let mut init = Command::new(&roamgate);
@@ -71,7 +74,7 @@ impl Hosts {
             show.begin("Start the site host: management point, token service, site link, operator API");
         let mut serve = serve(&roamgate, &site_dir.join("site.toml"));
         serve.arg("--lab-approve-everything");
-        let mut site = LabChild::start("site", serve, folder)?;
+        let mut site = LabChild::start("site", serve, folder, &clock)?;
         let api = Api::new(context.clone())?;
         wait_for("the operator API", &mut site, async || api.get("site").await.ok()).await?;
         let role = api
@@ -102,7 +105,7 @@ impl Hosts {
                 quoted(&gateway_dir.join("logs")),
             ),
         )?;
-        let mut gateway_child = LabChild::start("gateway", self::serve(&roamgate, &config), folder)?;
+        let mut gateway_child = LabChild::start("gateway", self::serve(&roamgate, &config), folder, &clock)?;
         step.done();
 
         let step = show.begin("Start the connection point; it dials out and listens nowhere");
@@ -119,7 +122,7 @@ impl Hosts {
                 quoted(&connector_dir.join("logs")),
             ),
         )?;
-        let connector = LabChild::start("connection-point", self::serve(&roamgate, &config), folder)?;
+        let connector = LabChild::start("connection-point", self::serve(&roamgate, &config), folder, &clock)?;
         let up = wait_for("the tunnels", &mut gateway_child, async || {
             let gateways = api.get("gateways").await.ok()?;
             let gateway = gateways.get(0)?.clone();

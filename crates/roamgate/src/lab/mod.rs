@@ -109,6 +109,10 @@ async fn stay(
     );
     show.note(&format!("(`roamgate` is {})", hosts.roamgate.display()));
     show.note(&format!("Logs and state: {}", folder.display()));
+    show.note(&format!(
+        "To see tokens renewed, move the lab's clock by nine hours: echo 32400 > {}",
+        folder.join(hosts::CLOCK_FILE).display()
+    ));
     show.note("Ctrl-C ends it.");
     wait_for_the_end(arguments.end_with_stdin).await?;
     drop(remembered);
