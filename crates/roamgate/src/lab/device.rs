@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -21,22 +21,27 @@ pub(crate) struct Device {
     pub(crate) name: String,
     pub(crate) client_id: String,
     pub(crate) state: PathBuf,
-    /// Wire to the management point inside; cutting it unplugs the device.
-    pub(crate) inside: Option<Wire>,
+    /// Wire to the management point inside, while the device is plugged in.
+    inside: Option<Wire>,
+    /// Where that wire ends at the device, plugged in or not.
+    inside_at: SocketAddr,
     /// Wire to the gateway.
     _outside: Wire,
+    folder: PathBuf,
+    isolation: Isolation,
     service: LabChild,
 }
 
 impl Device {
     /// Sets a device up by the words that an administrator would use, and starts its service.
     ///
-    /// `inside`: whether it is wired to the management point too.
+    /// It knows the management point inside by its address, as `SMSMP` would name it; `plugged_in`
+    /// says whether it reaches it.
     pub(crate) async fn start(
         hosts: &Hosts,
         isolation: &Isolation,
         name: &str,
-        inside: bool,
+        plugged_in: bool,
         setup_words: &[String],
     ) -> Result<Self, Failure> {
         let folder = hosts.folder.join("devices").join(name);
@@ -45,22 +50,24 @@ impl Device {
         let state = folder.join("state");
         let failed = |error: std::io::Error| Failure::from_error(Exit::Bug, &error);
         let outside = match isolation {
-            Isolation::Namespace => Wire::through_socket(&folder, "gateway", hosts.gateway, hosts.gateway),
+            Isolation::Namespace => {
+                Wire::through_socket(socket(&folder, GATEWAY), hosts.gateway, hosts.gateway)
+            }
             // Without a namespace the device reaches the gateway's own port.
-            Isolation::None(_) => Wire::on_loopback(any_port(), hosts.gateway).await,
+            Isolation::None(_) => Wire::on_loopback(free_port().map_err(failed)?, hosts.gateway).await,
         }
         .map_err(failed)?;
-        let inside = match (inside, isolation) {
-            (false, _) => None,
-            (true, Isolation::Namespace) => {
-                let at = hosts.management_point;
-                Some(Wire::through_socket(&folder, "mp", at, at).map_err(failed)?)
-            }
-            (true, Isolation::None(_)) => {
-                Some(Wire::on_loopback(any_port(), hosts.management_point).await.map_err(failed)?)
-            }
+        let inside_at = match isolation {
+            Isolation::Namespace => hosts.management_point,
+            Isolation::None(_) => free_port().map_err(failed)?,
         };
-        let wires: Vec<&Wire> = std::iter::once(&outside).chain(&inside).collect();
+        let inside = if plugged_in {
+            Some(plug(isolation, &folder, inside_at, hosts).await.map_err(failed)?)
+        } else {
+            None
+        };
+        let wires =
+            [(outside.at_device, GATEWAY), (inside_at, INSIDE)].map(|(at, name)| (at, socket(&folder, name)));
         let client = |words: &[&str]| -> Vec<OsString> {
             let mut program = vec![hosts.roamgate.clone().into_os_string(), "client".into()];
             program.extend(words.iter().map(OsString::from));
@@ -73,9 +80,7 @@ impl Device {
         setup.extend(["--ca-file".into(), hosts.pki.ca_file.clone().into_os_string()]);
         setup.push("--site-root".into());
         setup.push(format!("sha256:{}", hosts.site_root_sha256).into());
-        if let Some(wire) = &inside {
-            setup.extend(["--inside".into(), format!("http://{}", wire.at_device).into()]);
-        }
+        setup.extend(["--inside".into(), format!("http://{inside_at}").into()]);
         setup.extend(setup_words.iter().map(OsString::from));
         let command = isolation.command(&hosts.roamgate, &wires, &setup);
         run_to_end(&format!("setup of {name}"), command, SETUP_PATIENCE).await?;
@@ -92,7 +97,29 @@ impl Device {
         let status: Value =
             serde_json::from_str(&status).map_err(|error| Failure::from_error(Exit::Bug, &error))?;
         let client_id = status["client_id"].as_str().unwrap_or_default().to_owned();
-        Ok(Self { name: name.to_owned(), client_id, state, inside, _outside: outside, service })
+        Ok(Self {
+            name: name.to_owned(),
+            client_id,
+            state,
+            inside,
+            inside_at,
+            _outside: outside,
+            folder,
+            isolation: isolation.clone(),
+            service,
+        })
+    }
+
+    /// Cuts the wire to the management point, with every connection on it.
+    pub(crate) fn unplug(&mut self) {
+        self.inside = None;
+    }
+
+    /// Wires it to the management point.
+    pub(crate) async fn plug_in(&mut self, hosts: &Hosts) -> Result<(), Failure> {
+        let wire = plug(&self.isolation, &self.folder, self.inside_at, hosts).await;
+        self.inside = Some(wire.map_err(|error| Failure::from_error(Exit::Bug, &error))?);
+        Ok(())
     }
 
     /// The process id of its service; `None` once it has ended.
@@ -116,6 +143,22 @@ impl Device {
     }
 }
 
-fn any_port() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
+/// Names of the two wires.
+const GATEWAY: &str = "gateway";
+const INSIDE: &str = "inside";
+
+fn socket(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.sock"))
+}
+
+async fn plug(isolation: &Isolation, folder: &Path, at: SocketAddr, hosts: &Hosts) -> std::io::Result<Wire> {
+    match isolation {
+        Isolation::Namespace => Wire::through_socket(socket(folder, INSIDE), at, hosts.management_point),
+        Isolation::None(_) => Wire::on_loopback(at, hosts.management_point).await,
+    }
+}
+
+/// A loopback port that was free a moment ago.
+fn free_port() -> std::io::Result<SocketAddr> {
+    std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }

@@ -1,10 +1,9 @@
 //! Network namespaces for devices: whether they are to be had, and how a program gets into one.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-use super::wire::Wire;
 
 /// How a device is kept from reaching anything but its wires.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +30,14 @@ impl Isolation {
         }
     }
 
-    /// The command that runs `program` where it can reach only these wires.
-    pub(crate) fn command(&self, roamgate: &Path, wires: &[&Wire], program: &[OsString]) -> Command {
+    /// The command that runs `program` where it can reach only these wires: addresses there, and the
+    /// sockets that they lead to.
+    pub(crate) fn command(
+        &self,
+        roamgate: &Path,
+        wires: &[(SocketAddr, PathBuf)],
+        program: &[OsString],
+    ) -> Command {
         match self {
             Self::None(_) => {
                 let (program, arguments) = program.split_first().expect("a program is named");
@@ -43,10 +48,8 @@ impl Isolation {
             Self::Namespace => {
                 let mut command = Command::new("unshare");
                 command.args(["-Urn", "--"]).arg(roamgate).arg("lab-wire");
-                for wire in wires {
-                    if let Some(socket) = &wire.socket {
-                        command.arg("--wire").arg(format!("{}={}", wire.at_device, socket.display()));
-                    }
+                for (at, socket) in wires {
+                    command.arg("--wire").arg(format!("{at}={}", socket.display()));
                 }
                 command.arg("--").args(program);
                 command

@@ -47,7 +47,7 @@ pub(crate) async fn inside_then_unplugged(
 
     let step = show.begin("Unplugged: its wire to the management point is cut");
     let began = Instant::now();
-    drop(device.inside.take());
+    device.unplug();
     let before = record["last_seen_at"].clone();
     let record = wait_for_device(hosts, &mut device, |record| {
         record["last_seen_path"].as_str().is_some_and(|path| path.contains("gateway"))
@@ -110,9 +110,34 @@ pub(crate) async fn over_the_internet(
         step.done();
         show.note(text(&record, "summary"));
         show.note(&format!("why this method: {}", text(&record, "method_reason")));
+        if number == 1 {
+            visit_the_office(hosts, show, &mut device).await?;
+        }
         devices.push(device);
     }
     block_and_unblock(hosts, show, devices.last_mut()).await
+}
+
+/// A device from outside is plugged in inside, and leaves again: the same device all along.
+async fn visit_the_office(hosts: &Hosts, show: &Show, device: &mut Device) -> Result<(), Failure> {
+    for (title, path) in
+        [("It comes into the office and is plugged in", "intranet"), ("It leaves again", "gateway")]
+    {
+        let step = show.begin(title);
+        let began = Instant::now();
+        if path == "intranet" {
+            device.plug_in(hosts).await?;
+        } else {
+            device.unplug();
+        }
+        let record =
+            wait_for_device(hosts, device, |record| text(record, "last_seen_path").contains(path)).await?;
+        if text(&record, "client_id") != device.client_id {
+            return Err(Failure::new(Exit::Bug, "the device changed its identity on its way"));
+        }
+        step.done_with(&format!("by {path} after {:.1} s, same identity", began.elapsed().as_secs_f64()));
+    }
+    Ok(())
 }
 
 /// An operator blocks a device that is being managed, and takes it back.

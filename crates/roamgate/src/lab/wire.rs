@@ -19,19 +19,17 @@ pub(crate) struct Wire {
     /// The address at which the device's end listens.
     pub(crate) at_device: SocketAddr,
     /// The Unix socket in between, when the device lives in a namespace.
-    pub(crate) socket: Option<PathBuf>,
+    socket: Option<PathBuf>,
 }
 
 impl Wire {
-    /// Joins `at_device` to `target`, through a Unix socket in `folder`: for a device in a
-    /// namespace, where `roamgate lab-wire` holds the other end.
+    /// Joins `at_device` to `target`, through this Unix socket: for a device in a namespace, where
+    /// `roamgate lab-wire` holds the other end.
     pub(crate) fn through_socket(
-        folder: &Path,
-        name: &str,
+        socket: PathBuf,
         at_device: SocketAddr,
         target: SocketAddr,
     ) -> std::io::Result<Self> {
-        let socket = folder.join(format!("{name}.sock"));
         let listener = UnixListener::bind(&socket)?;
         let cut = CancellationToken::new();
         let token = cut.clone();
@@ -132,8 +130,9 @@ mod tests {
     async fn a_wire_through_a_socket_reaches_its_target() {
         let folder = tempfile::tempdir().unwrap();
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let wire = Wire::through_socket(folder.path(), "w", free, echo().await).unwrap();
-        serve_device_end(free, wire.socket.clone().unwrap()).await.unwrap();
+        let socket = folder.path().join("w.sock");
+        let _wire = Wire::through_socket(socket.clone(), free, echo().await).unwrap();
+        serve_device_end(free, socket).await.unwrap();
         let mut stream = TcpStream::connect(free).await.unwrap();
         stream.write_all(b"hello").await.unwrap();
         let mut text = [0; 5];
