@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::{CONTENT_LENGTH, HeaderMap};
 use http::{Method, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
-use proto::http_signature;
+use proto::header;
 use proto::id::RequestId;
 use proto::link::AnswerHead;
 use proto::reason::{self, Action, REQUEST_ID_HEADER, Reason};
@@ -13,19 +13,9 @@ use proto::status::connector_phrase;
 
 use crate::log::StatusLine;
 
-/// Headers that may pass outward, besides those of signed answers.
-const OUTWARD: &[&str] = &[
-    "content-type",
-    "etag",
-    "last-modified",
-    "retry-after",
-    "www-authenticate",
-    reason::HEADER,
-    REQUEST_ID_HEADER,
-];
-
-/// Spread of `retry-after` in a refusal of ours: clients of one outage do not come back together.
-const RETRY_AFTER: std::ops::Range<u64> = 5..31;
+/// Spread of `retry-after` in a refusal of ours: clients of one outage do not come back together, and
+/// yet soon, because a role that was restarted is back within seconds.
+const RETRY_AFTER: std::ops::Range<u64> = 1..5;
 
 /// Writes the head of a role's answer anew. `body_length` is what HTTP says about this answer's body.
 pub(crate) fn from_role<B>(
@@ -57,11 +47,10 @@ fn phrase<B>(answer: &Response<B>) -> Option<String> {
 }
 
 fn outward(headers: &HeaderMap) -> Vec<(String, String)> {
-    let allowed = OUTWARD.iter().chain(http_signature::HEADERS);
-    allowed
+    header::outward()
         .filter_map(|name| {
-            let value = headers.get(*name)?.to_str().ok()?;
-            Some(((*name).to_owned(), value.to_owned()))
+            let value = headers.get(name)?.to_str().ok()?;
+            Some((name.to_owned(), value.to_owned()))
         })
         .collect()
 }
@@ -146,7 +135,7 @@ mod tests {
             let value = |name| head.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
             assert_eq!(value("roamgate-reason"), Some("RG-2101"));
             let after: u64 = value("retry-after").unwrap().parse().unwrap();
-            assert!((5..=30).contains(&after), "{after}");
+            assert!((1..5).contains(&after), "{after}");
             assert_eq!(head.body_length, Some(body.len() as u64));
         }
         assert!(!refusal(Reason::NotPublished, request, 1).0.headers.iter().any(|(n, _)| n == "retry-after"));

@@ -7,32 +7,13 @@ use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Uri};
 use proto::endpoint::Endpoint;
-use proto::http_signature;
+use proto::header;
 use proto::limits;
 use proto::link::RequestHead;
 use proto::path::{PathError, parse_role_path};
 use proto::reason::REQUEST_ID_HEADER;
 
 use crate::role::{Role, Roles};
-
-/// Headers that may pass inward, besides those of signed requests. Everything else is dropped:
-/// a gateway has no say in how its requests are read inside (R45, R46).
-const INWARD: &[&str] = &[
-    "authorization",
-    "content-type",
-    "user-agent",
-    "accept",
-    "range",
-    "ccmclientid",
-    "ccmclientidsignature",
-    "ccmclienttimestamp",
-    "ccmclienttimestampsignature",
-    "ccmclienttimestampssignature",
-    "clienttoken",
-    "clienttokensignature",
-    "depth",
-    "translate",
-];
 
 /// Longest value of a header that passes, bytes: the longest token.
 const HEADER_VALUE_BYTES: usize = limits::TOKEN_BYTES + 64;
@@ -118,8 +99,9 @@ pub(crate) fn plan(head: &RequestHead, roles: &Roles) -> Result<Plan, NotForward
 fn headers(head: &RequestHead, role: &Role) -> Result<HeaderMap, NotForwarded> {
     let mut headers = HeaderMap::new();
     for (name, value) in &head.headers {
-        let mut allowed = INWARD.iter().chain(http_signature::HEADERS);
-        let Some(name) = allowed.find(|allowed| allowed.eq_ignore_ascii_case(name)) else { continue };
+        let Some(name) = header::inward().find(|passing| passing.eq_ignore_ascii_case(name)) else {
+            continue;
+        };
         let bad = || NotForwarded::Header(name);
         if value.len() > HEADER_VALUE_BYTES {
             return Err(bad());
@@ -127,7 +109,7 @@ fn headers(head: &RequestHead, role: &Role) -> Result<HeaderMap, NotForwarded> {
         let value = HeaderValue::from_str(value).map_err(|_| bad())?;
         // Two of a kind could be read in two ways further inside, unless they are a list by definition.
         let is_second = headers.append(HeaderName::from_static(name), value);
-        if is_second && *name != "accept" {
+        if is_second && name != "accept" {
             return Err(bad());
         }
     }

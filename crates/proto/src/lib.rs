@@ -9,7 +9,7 @@
 //! | for | module |
 //! |---|---|
 //! | names of things | [`id`], [`time`] |
-//! | what may be asked, by whom, how large | [`endpoint`], [`path`], [`limits`] |
+//! | what may be asked, by whom, how large | [`endpoint`], [`path`], [`header`], [`limits`] |
 //! | one client message | [`message`], [`request`], [`text`], [`zlib`] |
 //! | who is asking | [`token`], [`identity`], [`http_signature`] |
 //! | what a refusal says | [`reason`], [`status`], [`code`] |
@@ -21,6 +21,7 @@ pub mod bundle;
 pub mod cms;
 pub mod code;
 pub mod endpoint;
+pub mod header;
 pub mod http_signature;
 pub mod id;
 pub mod identity;

@@ -150,10 +150,10 @@ mod tests {
     fn keys_of(section: &str, required: &str) -> Vec<String> {
         let text = format!("[{section}]\n{required}\nno_such_key = 1\n");
         let error = toml::from_str::<Config>(&text).expect_err("an unknown key").to_string();
-        let (_, listed) =
-            error.split_once("expected one of ").unwrap_or_else(|| panic!("{section}: {error}"));
+        // "unknown field `no_such_key`, expected one of `a`, `b`", and for two "expected `a` or `b`".
+        let (_, listed) = error.split_once(", expected ").unwrap_or_else(|| panic!("{section}: {error}"));
         let listed = listed.lines().next().unwrap_or_default();
-        listed.split(", ").map(|key| key.trim_matches('`').to_owned()).collect()
+        listed.split('`').skip(1).step_by(2).map(str::to_owned).collect()
     }
 
     /// Sections of the file with what must be said in each.
