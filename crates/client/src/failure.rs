@@ -155,6 +155,8 @@ impl CallError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Refused { refusal, .. } => match refusal.reason {
+                // A hop on the way sent it twice and lost the first answer; what is asked again has a new id.
+                Some(Reason::MessageRepeated) => true,
                 Some(reason) => reason.row().action == Action::Retry,
                 None => refusal.status >= 500 || refusal.status == 429,
             },
@@ -325,6 +327,7 @@ mod tests {
             (refused(Some(Reason::TokenExpired), 401, false), false, false),
             (refused(Some(Reason::NotApproved), 200, true), false, false),
             (refused(Some(Reason::Busy), 503, true), false, true),
+            (refused(Some(Reason::MessageRepeated), 200, true), false, true),
             (refused(None, 403, false), true, false),
             (refused(None, 502, false), true, true),
             (CallError::NotBelieved { address: "mp".into(), source: Disbelief::Unsigned }, true, false),

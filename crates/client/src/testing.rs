@@ -9,7 +9,7 @@ use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-use proto::http_signature::{self, AnswerToSign};
+use proto::http_signature::{self, AnswerToSign, Answered};
 use proto::id::{ClientId, Guid, Thumbprint};
 use proto::message::signature::{RsaSigningKey, SigningKey as _};
 use proto::policy_signature::{LIFETIME, PolicyManifest, SignedPolicy};
@@ -161,7 +161,7 @@ impl SiteKeys {
     pub(crate) fn sign_answer(
         &self,
         status: u16,
-        answers: Guid,
+        answers: Answered<'_>,
         reason: Option<&str>,
         body: &[u8],
         with_chain: bool,

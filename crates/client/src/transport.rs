@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use hyper::ext::ReasonPhrase;
-use proto::http_signature::{self, RequestToSign};
+use proto::http_signature::{self, Answered, RequestToSign};
 use proto::id::{ClientId, Guid};
 use proto::reason;
 use proto::time::Timestamp;
@@ -161,6 +161,9 @@ impl Transport {
     ) -> Result<(Answer, Learned), CallError> {
         let message_id = fresh_guid();
         let headers = self.headers(call, message_id, wants_chain);
+        let signature = headers.iter().find(|(name, _)| *name == http_signature::SIGNATURE);
+        let signature = signature.map(|(_, value)| value.clone()).unwrap_or_default();
+        let answers = Answered { message_id, signature: &signature };
         let url = address.url(call.target);
         let client =
             if address.is_gateway() && !address.is_loopback() { &self.proxied } else { &self.direct };
@@ -179,7 +182,7 @@ impl Transport {
         let mut response = request.send().await.map_err(|error| network_error(shown.clone(), error))?;
         let status = response.status().as_u16();
         let body = read_body(&mut response, &shown).await?;
-        self.judge(address, shown, status, &response, body, message_id, believed)
+        self.judge(address, shown, status, &response, body, answers, believed)
     }
 
     fn headers(&self, call: &Call<'_>, message_id: Guid, wants_chain: bool) -> Vec<(&'static str, String)> {
@@ -217,7 +220,7 @@ impl Transport {
         status: u16,
         response: &reqwest::Response,
         body: Vec<u8>,
-        answers: Guid,
+        answers: Answered<'_>,
         believed: Believed<'_>,
     ) -> Result<(Answer, Learned), CallError> {
         let header = |name: &str| text_header(response.headers(), name);

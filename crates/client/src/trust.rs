@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use proto::http_signature::{self, SignatureError};
-use proto::id::{Guid, Thumbprint};
+use proto::http_signature::{self, Answered, SignatureError};
+use proto::id::Thumbprint;
 use proto::message::signature::RsaPublicKey;
 use proto::public_key_blob;
 use proto::time::Timestamp;
@@ -214,7 +214,7 @@ pub enum Learned {
 /// An answer about to be judged.
 pub(crate) struct AnswerToJudge<'a, H> {
     pub(crate) status: u16,
-    pub(crate) answers: Guid,
+    pub(crate) answers: Answered<'a>,
     pub(crate) header: H,
     pub(crate) body: &'a [u8],
     pub(crate) channel: Channel,
@@ -225,11 +225,11 @@ pub(crate) fn wants_chain(trust: &SiteTrust) -> bool {
     trust.root.is_none() || trust.message_chain.is_empty()
 }
 
-/// Judges an answer: is it the site's, to this very message?
+/// Judges an answer: is it the site's, to this very request?
 pub(crate) fn judge_answer<'a, H: Fn(&str) -> Option<&'a str> + Copy>(
     trust: &SiteTrust,
     pin: &Pin,
-    answer: &AnswerToJudge<'_, H>,
+    answer: &AnswerToJudge<'a, H>,
     now: Timestamp,
 ) -> Result<Learned, Disbelief> {
     let key = http_signature::answer_key(answer.header).ok_or(Disbelief::Unsigned)?;
@@ -271,6 +271,7 @@ mod tests {
     use super::*;
     use crate::testing::SiteKeys;
     use Channel::{NamedRoot, Plain, SystemRoot};
+    use proto::id::Guid;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
 
@@ -336,9 +337,10 @@ mod tests {
     fn an_answer_is_believed_only_from_the_pinned_site_and_to_its_own_message() {
         let (site, other) = (SiteKeys::new(), SiteKeys::new());
         let pin = Pin::Fingerprint(Thumbprint::of(site.root()));
-        let message: Guid = "3C283CD4-88D1-4D24-8AC7-8735BD09A9C3".parse().unwrap();
+        let message_id: Guid = "3C283CD4-88D1-4D24-8AC7-8735BD09A9C3".parse().unwrap();
+        let message = Answered { message_id, signature: "roamgate=:AQ==:" };
         let unknown = SiteTrust::default();
-        let judge = |headers: &[(String, String)], trust: &SiteTrust, answers, body: &[u8]| {
+        let judge = |headers: &[(String, String)], trust: &SiteTrust, answers: Answered<'_>, body: &[u8]| {
             let header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
             let answer = AnswerToJudge { status: 200, answers, header, body, channel: Channel::Plain };
             judge_answer(trust, &pin, &answer, NOW)
@@ -355,7 +357,12 @@ mod tests {
         assert_eq!(judge(&short, &unknown, message, b"body"), Err(Disbelief::UnknownKey));
         assert_eq!(judge(&[], &trust, message, b"body"), Err(Disbelief::Unsigned));
         assert!(matches!(judge(&short, &trust, message, b"else"), Err(Disbelief::Signature(_))));
-        assert!(matches!(judge(&short, &trust, Guid::nil(), b"body"), Err(Disbelief::Signature(_))));
+        let other_id = Answered { message_id: Guid::nil(), ..message };
+        // What the site answered to somebody else who used the same id.
+        let other_request = Answered { signature: "roamgate=:Ag==:", ..message };
+        for swapped in [other_id, other_request] {
+            assert!(matches!(judge(&short, &trust, swapped, b"body"), Err(Disbelief::Signature(_))));
+        }
 
         let foreign = other.sign_answer(200, message, None, b"body", true, NOW);
         assert!(matches!(judge(&foreign, &unknown, message, b"body"), Err(Disbelief::OtherRoot(_))));

@@ -7,9 +7,9 @@ use proto::message::{MessageEndpoint, MessageError, RequestMessage};
 use proto::reason::Reason;
 
 use crate::answer::{Answer, Refusal};
-use crate::authenticate::sender;
 use crate::authenticate::signature::Signed;
 use crate::authenticate::token::{self, Presented};
+use crate::authenticate::{asker, sender};
 use crate::context::Context;
 use crate::handler::Handler;
 use crate::request::Request;
@@ -34,7 +34,7 @@ pub(crate) async fn dispatch(
         Handler::TokenService => sts::issue(context, request, signed).await,
         Handler::SiteFacts => {
             let token = token::present(context, request)?;
-            judge_at_door(context, request, signed, token.as_ref())?;
+            judge_at_door(context, request, signed, token.as_ref()).await?;
             site_facts::answer(context, request).await
         }
         Handler::PolicyBody => {
@@ -49,12 +49,13 @@ pub(crate) async fn dispatch(
 }
 
 /// Judges a token where nothing but the request itself can prove its key.
-fn judge_at_door(
+async fn judge_at_door(
     context: &Context,
     request: &Request,
     signed: Option<&Signed>,
     token: Option<&Presented>,
 ) -> Result<(), Refusal> {
+    asker::one_device(context, request, signed, None, token).await?;
     match token {
         Some(token) => token.judge(context, request, signed.map(|signed| signed.key)).map(drop),
         None => Ok(()),
@@ -96,11 +97,11 @@ async fn dispatch_message(
             registration::answer(context, request, signed, token, header, &body).await
         }
         (RequestBody::Location(body), None) => {
-            judge_at_door(context, request, signed, token)?;
+            judge_at_door(context, request, signed, token).await?;
             location::answer(context, header, &body).await
         }
         (RequestBody::Report(body), None) if endpoint == MessageEndpoint::Relay => {
-            judge_at_door(context, request, signed, token)?;
+            judge_at_door(context, request, signed, token).await?;
             state_message::answer(context, request, &plain, payload_hash, &body).await
         }
         (RequestBody::Assignments(body), Some(device)) => {

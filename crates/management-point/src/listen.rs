@@ -10,7 +10,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
-use proto::http_signature::{self, AnswerToSign};
+use proto::http_signature::{self, AnswerToSign, Answered};
 use proto::id::RequestId;
 use proto::path::{self, PathError};
 use proto::reason::{self, REQUEST_ID_HEADER, Reason};
@@ -191,7 +191,9 @@ fn refuse(
 /// How an answer is to be signed.
 #[derive(Debug)]
 struct AnswerSigning {
-    answers: proto::id::Guid,
+    message_id: proto::id::Guid,
+    /// The request's signature, to which the answer is tied.
+    signature: String,
     with_chain: bool,
     /// The answer to HEAD has no body.
     bodiless: bool,
@@ -201,7 +203,9 @@ impl AnswerSigning {
     fn new(request: &Request, signed: &Signed) -> Self {
         let wants = request.header(http_signature::WANT);
         Self {
-            answers: signed.message_id,
+            message_id: signed.message_id,
+            // A request that is signed has one.
+            signature: request.header(http_signature::SIGNATURE).unwrap_or_default().to_owned(),
             with_chain: wants.is_some_and(|value| value.eq_ignore_ascii_case("chain")),
             bodiless: request.method == Method::HEAD,
         }
@@ -242,7 +246,7 @@ fn sign(context: &Context, answer: &Answer, signing: &AnswerSigning) -> Vec<http
     let reason = answer.reason.map(|reason| reason.to_string());
     let to_sign = AnswerToSign {
         status: answer.status.as_u16(),
-        answers: signing.answers,
+        answers: Answered { message_id: signing.message_id, signature: &signing.signature },
         reason: reason.as_deref(),
         body: if signing.bodiless { &[] } else { &answer.body },
     };

@@ -17,7 +17,7 @@ use crate::answer::{Answer, Refusal};
 use crate::audit::wrong_device;
 use crate::authenticate::signature::Signed;
 use crate::authenticate::token::{Presented, Worth};
-use crate::authenticate::{check_state, note_seen, registered_key, via};
+use crate::authenticate::{asker, check_state, note_seen, registered_key, via};
 use crate::context::Context;
 use crate::log::{MP_CLI_REG, MP_REGISTRATION_MANAGER};
 use crate::request::Request;
@@ -56,9 +56,15 @@ async fn register(
     // The key is proved: from here on the caller may know why.
     let certificate = Thumbprint::of(&details.signing.der);
     check_time(context, body.data.time)?;
-    if signed.is_some_and(|signed| signed.key != certificate) {
+    asker::one_device(context, request, signed, None, token).await?;
+    if let Some(signed) = signed
+        && signed.key != certificate
+    {
         let detail = "the request is signed by another key than the one that registers";
-        return Err(Refusal::new(Reason::RegistrationNotProved, detail));
+        return Err(match signed.client() {
+            Some(client) => wrong_device(context, client, request.peer, detail.to_owned()).await,
+            None => Refusal::new(Reason::RegistrationNotProved, detail),
+        });
     }
     check_signing(context, signed, certificate).await?;
     let worth = token.map(|token| token.judge(context, request, Some(certificate))).transpose()?;

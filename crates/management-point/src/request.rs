@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, Method};
-use proto::endpoint::Endpoint;
+use proto::endpoint::{Caller, Endpoint};
 use proto::http_signature;
 use proto::id::RequestId;
 use proto::message::header_identity::names;
@@ -54,6 +54,16 @@ impl Request {
     /// claim it falsely gains nothing: such a request counts as coming from nowhere in particular.
     pub(crate) fn came_through_gateway(&self) -> bool {
         self.headers.contains_key(REQUEST_ID_HEADER)
+    }
+
+    /// Whether the table opens this endpoint to a caller of this class, by the road that the request
+    /// came. The gateway and the connection point have read the same table; neither is believed.
+    pub(crate) fn is_open_to(&self, caller: Caller) -> bool {
+        if self.came_through_gateway() {
+            self.endpoint.open_outside_to(caller)
+        } else {
+            self.endpoint.open_inside_to(caller)
+        }
     }
 }
 

@@ -4,8 +4,10 @@
 //! A request is signed by the device's registered RSA key over method, role-relative path,
 //! client id, message id, token digest and body digest. The path stands in a header of ours,
 //! because the connection point rewrites the request line. An answer is signed by the site's
-//! message key (P-256) over its status, the id of the message that it answers, its reason and
-//! its body digest. A gateway can so neither alter nor invent nor swap either (R40).
+//! message key (P-256) over its status, the id of the message that it answers, that very
+//! request's signature (RFC 9421, section 2.4), its reason and its body digest. A gateway can so
+//! neither alter nor invent nor swap either (R40): the id alone would not do, because whoever sees
+//! it could ask something else under the same id, with a key of his own.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
@@ -35,7 +37,10 @@ pub const WANT: &str = "roamgate-want";
 pub const ANSWERS: &str = "roamgate-answers";
 const CONTENT_DIGEST: &str = "content-digest";
 const SIGNATURE_INPUT: &str = "signature-input";
-const SIGNATURE: &str = "signature";
+/// The signature itself.
+pub const SIGNATURE: &str = "signature";
+/// In an answer: the header [`SIGNATURE`] of the request, which the answer does not repeat.
+const REQUEST_SIGNATURE: &str = "signature;req";
 
 /// Every header of this profile: what a gateway and a connection point must let through.
 pub const HEADERS: &[&str] = &[
@@ -193,13 +198,22 @@ impl SignedRequest {
     }
 }
 
+/// The signed request that an answer belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered<'a> {
+    /// Its message id.
+    pub message_id: Guid,
+    /// Its header [`SIGNATURE`], which stands for everything that it says.
+    pub signature: &'a str,
+}
+
 /// An answer about to be signed.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerToSign<'a> {
     /// HTTP status.
     pub status: u16,
-    /// The message that it answers.
-    pub answers: Guid,
+    /// The request that it answers.
+    pub answers: Answered<'a>,
     /// The reason code of a refusal, as in the header [`reason::HEADER`].
     pub reason: Option<&'a str>,
     /// The body as sent.
@@ -214,12 +228,17 @@ impl AnswerToSign<'_> {
         key: Thumbprint,
         sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
     ) -> Result<Vec<Header>, E> {
-        let mut headers = vec![(ANSWERS, self.answers.to_string()), (CONTENT_DIGEST, sha256(self.body))];
+        let mut headers =
+            vec![(ANSWERS, self.answers.message_id.to_string()), (CONTENT_DIGEST, sha256(self.body))];
+        let status = self.status.to_string();
         let components = answer_components(self.reason.is_some());
         let parameters = parameters("@status", components, created, key, ANSWER_ALGORITHM);
-        let signed =
-            headers.iter().map(|(n, v)| (*n, v.as_str())).chain(self.reason.map(|r| (reason::HEADER, r)));
-        let base = base("@status", &self.status.to_string(), signed, &parameters);
+        let signed = headers
+            .iter()
+            .map(|(n, v)| (*n, v.as_str()))
+            .chain([(REQUEST_SIGNATURE, self.answers.signature)])
+            .chain(self.reason.map(|r| (reason::HEADER, r)));
+        let base = base("@status", &status, signed, &parameters);
         let signature = sign(base.as_bytes())?;
         headers.push((SIGNATURE_INPUT, format!("roamgate={parameters}")));
         headers.push((SIGNATURE, format!("roamgate=:{}:", STANDARD.encode(signature))));
@@ -227,18 +246,18 @@ impl AnswerToSign<'_> {
     }
 }
 
-/// Checks a signed answer by the message certificate: that it answers `answers`, has this
-/// status, and this body. Returns the thumbprint of the key that it names even on failure of
-/// the key alone, so that the caller can fetch the certificate: see [`answer_key`].
+/// Checks a signed answer by the message certificate: that it answers this request, has this
+/// status, and this body. Which certificate that must be says [`answer_key`].
 pub fn verify_answer<'a>(
     certificate: &[u8],
     status: u16,
-    answers: Guid,
+    answers: Answered<'a>,
     header: impl Fn(&str) -> Option<&'a str>,
     body: &[u8],
 ) -> Result<(), SignatureError> {
     let components = answer_components(header(reason::HEADER).is_some());
-    let values = read(components, &header)?;
+    let value = |name: &str| if name == REQUEST_SIGNATURE { Some(answers.signature) } else { header(name) };
+    let values = read(components, &value)?;
     let input = Input::read(&header, "@status", components, ANSWER_ALGORITHM)?;
     if Thumbprint::of(certificate) != input.key {
         return Err(SignatureError::Key);
@@ -249,7 +268,7 @@ pub fn verify_answer<'a>(
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
         .verify(base.as_bytes(), &input.signature)
         .map_err(|_| SignatureError::Signature)?;
-    if header(ANSWERS) != Some(answers.to_string().as_str()) {
+    if header(ANSWERS) != Some(answers.message_id.to_string().as_str()) {
         return Err(SignatureError::Other("request"));
     }
     if header(CONTENT_DIGEST) != Some(sha256(body).as_str()) {
@@ -283,7 +302,11 @@ pub fn write_certificates<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> Stri
 }
 
 fn answer_components(with_reason: bool) -> &'static [&'static str] {
-    if with_reason { &[ANSWERS, CONTENT_DIGEST, reason::HEADER] } else { &[ANSWERS, CONTENT_DIGEST] }
+    const ALL: &[&str] = &[ANSWERS, CONTENT_DIGEST, REQUEST_SIGNATURE, reason::HEADER];
+    match ALL {
+        [unrefused @ .., _] if !with_reason => unrefused,
+        all => all,
+    }
 }
 
 /// `sha-256=:…:` of RFC 9530.
@@ -299,13 +322,21 @@ fn parameters(
     key: Thumbprint,
     algorithm: &str,
 ) -> String {
-    let names: Vec<_> = components.iter().map(|name| format!(" \"{name}\"")).collect();
+    let names: Vec<_> = components.iter().map(|name| format!(" {}", identifier(name))).collect();
     let names = names.concat();
     format!(
         "(\"{derived}\"{names});created={};keyid=\"{}\";alg=\"{algorithm}\"",
         created.seconds(),
         key.base64url()
     )
+}
+
+/// How a component is written: its name, and a flag behind it where there is one.
+fn identifier(name: &str) -> String {
+    match name.split_once(';') {
+        Some((name, flag)) => format!("\"{name}\";{flag}"),
+        None => format!("\"{name}\""),
+    }
 }
 
 /// The signature base of RFC 9421, section 2.5.
@@ -318,7 +349,7 @@ fn base<'a>(
     let lines = std::iter::once((derived, derived_value))
         .chain(components)
         .chain(std::iter::once(("@signature-params", parameters)))
-        .map(|(name, value)| format!("\"{name}\": {value}"));
+        .map(|(name, value)| format!("{}: {value}", identifier(name)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -458,7 +489,8 @@ mod tests {
         let signer =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key.serialize_der()).unwrap();
         for reason in [None, Some("RG-3105")] {
-            let answer = AnswerToSign { status: 200, answers: Guid::nil(), reason, body: b"" };
+            let asked = Answered { message_id: Guid::nil(), signature: "roamgate=:AQ==:" };
+            let answer = AnswerToSign { status: 200, answers: asked, reason, body: b"" };
             let mut headers = answer
                 .headers(Timestamp::from_seconds(5), Thumbprint::of(certificate.der()), |bytes| {
                     signer.sign(&SystemRandom::new(), bytes).map(|s| s.as_ref().to_vec())
@@ -468,16 +500,20 @@ mod tests {
             let verify = |status, answers, body: &[u8]| {
                 verify_answer(certificate.der(), status, answers, lookup(&headers), body)
             };
-            assert_eq!(verify(200, Guid::nil(), b""), Ok(()));
-            assert_eq!(verify(403, Guid::nil(), b""), Err(SignatureError::Signature));
-            assert_eq!(verify(200, Guid::nil(), b"x"), Err(SignatureError::Other("body")));
+            assert_eq!(verify(200, asked, b""), Ok(()));
+            assert_eq!(verify(403, asked, b""), Err(SignatureError::Signature));
+            assert_eq!(verify(200, asked, b"x"), Err(SignatureError::Other("body")));
+            // Another request under the same id: what somebody else asked, with another key.
+            let swapped = Answered { signature: "roamgate=:Ag==:", ..asked };
+            assert_eq!(verify(200, swapped, b""), Err(SignatureError::Signature));
             let other: Guid = "3C283CD4-88D1-4D24-8AC7-8735BD09A9C3".parse().unwrap();
+            let other = Answered { message_id: other, ..asked };
             assert_eq!(verify(200, other, b""), Err(SignatureError::Other("request")));
             assert_eq!(answer_key(lookup(&headers)), Some(Thumbprint::of(certificate.der())));
             // A reason that was not signed cannot be added afterwards.
             if reason.is_none() {
                 headers.push((reason::HEADER, "RG-3106".into()));
-                let forged = verify_answer(certificate.der(), 200, Guid::nil(), lookup(&headers), b"");
+                let forged = verify_answer(certificate.der(), 200, asked, lookup(&headers), b"");
                 assert!(forged.is_err());
             }
         }

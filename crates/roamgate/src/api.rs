@@ -19,6 +19,13 @@ impl Api {
     /// Prepares to call; nothing is sent yet. The site must show a certificate under its own
     /// root, whatever the system's store trusts.
     pub(crate) fn new(context: Context) -> Result<Self, Failure> {
+        if !context.server.starts_with("https://") {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("{:?} is not an address of a site", context.server),
+            )
+            .help("Write it as https://HOST:PORT, as `roamgate site init` printed it."));
+        }
         let unreadable = |what: &str, path: &std::path::Path, error: &dyn std::fmt::Display| {
             Failure::new(Exit::Usage, format!("cannot read {what} {}: {error}", path.display()))
                 .help("Check the path, or set it anew with `roamgate context set`.")
@@ -58,6 +65,11 @@ impl Api {
         self.call(Method::PUT, path, Some(body)).await
     }
 
+    /// Removes something.
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.call(Method::DELETE, path, None).await
+    }
+
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         use secrecy::ExposeSecret as _;
         let url = format!("{}/api/v1/{path}", self.context.server.trim_end_matches('/'));
@@ -75,8 +87,14 @@ impl Api {
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
         let exit = if error.is_timeout() { Exit::TimedOut } else { Exit::Unreachable };
-        Failure::new(exit, format!("the site at {} did not answer: {}", self.context.server, chain(error)))
-            .help("Is the site host running (`roamgate serve`)? Is the address right (`roamgate context show`)?")
+        let cause = chain(error);
+        let help = if cause.contains("invalid peer certificate") {
+            "What answers there does not show a certificate of this site. Is the address right, and is --ca-file \
+             the site root (`site-root.pem`, or `roamgate key export site-root`)?"
+        } else {
+            "Is the site host running (`roamgate serve`)? Is the address right (`roamgate context show`)?"
+        };
+        Failure::new(exit, format!("the site at {} did not answer: {cause}", self.context.server)).help(help)
     }
 }
 

@@ -64,12 +64,13 @@ pub(crate) enum Command {
     /// What became of a request: every refusal on its way, with the exact cause
     Trace {
         /// The request id of an answer or log line
+        #[arg(value_parser = named())]
         request_id: String,
     },
     /// What a code, status text or log line means, and what to do
     Explain {
         /// Reason code, HRESULT, status text or pasted log lines; `-` reads standard input
-        #[arg(required_unless_present = "page")]
+        #[arg(required_unless_present = "page", allow_negative_numbers = true)]
         text: Vec<String>,
         /// Print a page of the documentation instead
         #[arg(long, value_parser = ["errors", "endpoints"], conflicts_with = "text")]
@@ -92,6 +93,11 @@ pub(crate) enum Command {
     #[cfg(feature = "site")]
     #[command(hide = true)]
     LabWire(LabWireArgs),
+}
+
+/// Takes any word but the empty one, which a forgotten variable of a script leaves behind.
+fn named() -> clap::builder::NonEmptyStringValueParser {
+    clap::builder::NonEmptyStringValueParser::new()
 }
 
 #[derive(Debug, Args)]
@@ -195,18 +201,27 @@ pub(crate) enum BulkTokenCommand {
         /// What it is for
         #[arg(long)]
         note: Option<String>,
-        /// Write the token to this file (mode 0600) instead of showing it
+        /// Write the token to this new file (mode 0600) instead of showing it
         #[arg(long, value_name = "FILE")]
         token_file: Option<PathBuf>,
     },
     /// All tokens, without their texts
     List,
     /// One token: its uses and state
-    Show { id: String },
+    Show {
+        #[arg(value_parser = named())]
+        id: String,
+    },
     /// Refuse it from now on, everywhere within seconds
-    Block { id: String },
+    Block {
+        #[arg(value_parser = named())]
+        id: String,
+    },
     /// Take it again
-    Unblock { id: String },
+    Unblock {
+        #[arg(value_parser = named())]
+        id: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -218,13 +233,25 @@ pub(crate) enum DeviceCommand {
         state: Option<String>,
     },
     /// One device, by client id or name
-    Show { device: String },
+    Show {
+        #[arg(value_parser = named())]
+        device: String,
+    },
     /// Trust it
-    Approve { device: String },
+    Approve {
+        #[arg(value_parser = named())]
+        device: String,
+    },
     /// Refuse it from now on, everywhere within seconds
-    Block { device: String },
+    Block {
+        #[arg(value_parser = named())]
+        device: String,
+    },
     /// Take it again
-    Unblock { device: String },
+    Unblock {
+        #[arg(value_parser = named())]
+        device: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -239,14 +266,22 @@ pub(crate) enum GatewayCommand {
         /// `host[:port]` by which devices reach it; the address unless named
         #[arg(long, value_name = "HOST")]
         host: Option<String>,
-        /// File for the bundle (mode 0600)
+        /// New file for the bundle (mode 0600)
         #[arg(long, value_name = "FILE")]
         bundle: PathBuf,
     },
     /// All gateways, with tunnels and version
     List,
     /// One gateway, by id or name
-    Show { gateway: String },
+    Show {
+        #[arg(value_parser = named())]
+        gateway: String,
+    },
+    /// Withdraw its certificate and forget it, by id or name
+    Remove {
+        #[arg(value_parser = named())]
+        gateway: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -255,12 +290,17 @@ pub(crate) enum ConnectionPointCommand {
     Add {
         /// Its name, for people
         name: String,
-        /// File for the bundle (mode 0600)
+        /// New file for the bundle (mode 0600)
         #[arg(long, value_name = "FILE")]
         bundle: PathBuf,
     },
     /// All connection points
     List,
+    /// Withdraw its certificate and forget it, by id or name
+    Remove {
+        #[arg(value_parser = named())]
+        connection_point: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -282,17 +322,19 @@ pub(crate) enum RoleCommand {
     /// All roles with their external addresses
     List,
     /// Change a role
+    #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)))]
     Set {
-        /// Its number
+        /// Its number, as `role list` shows it
+        #[arg(value_parser = named())]
         role_id: String,
         /// Base URL inside
-        #[arg(long, value_name = "URL")]
+        #[arg(long, value_name = "URL", group = "change")]
         internal_url: Option<String>,
         /// What it speaks
-        #[arg(long, value_parser = ["http", "ehttp", "https"])]
+        #[arg(long, value_parser = ["http", "ehttp", "https"], group = "change")]
         mode: Option<String>,
         /// Whether gateways pass requests to it
-        #[arg(long, value_parser = ["on", "off"])]
+        #[arg(long, value_parser = ["on", "off"], group = "change")]
         gateway_traffic: Option<String>,
     },
 }
@@ -316,7 +358,13 @@ pub(crate) enum SettingsCommand {
     /// All settings with value, default and meaning
     List,
     /// Change one; recorded in the audit trail
-    Set { name: String, value: String },
+    Set {
+        /// As `settings list` shows it
+        #[arg(value_parser = named())]
+        name: String,
+        /// Without the unit
+        value: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -337,6 +385,8 @@ pub(crate) enum LogsCommand {
     List,
     /// Set one: 0 verbose, 1 default, 2 warnings and errors, 3 errors only
     Set {
+        /// As `logs list` shows it
+        #[arg(value_parser = named())]
         component: String,
         #[arg(value_parser = clap::value_parser!(u8).range(0..=3))]
         level: u8,
@@ -363,4 +413,16 @@ pub(crate) enum ContextCommand {
     Set,
     /// Show what is remembered
     Show,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_may_be_negative_and_flags_behind_it_are_still_flags() {
+        let cli = Cli::try_parse_from(["roamgate", "explain", "-2147012721", "--output", "json"]).unwrap();
+        assert_eq!(cli.output, Format::Json);
+        assert!(matches!(cli.command, Command::Explain { text, .. } if text == ["-2147012721"]));
+    }
 }

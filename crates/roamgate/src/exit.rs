@@ -62,14 +62,38 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl Exit {
+    /// The word that stands above the message.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Bug => "bug",
+            Self::Usage => "usage",
+            Self::NotFound => "not-found",
+            Self::Refused => "refused",
+            Self::Conflict => "conflict",
+            Self::Unreachable => "unreachable",
+            Self::Problems => "problems",
+            Self::TimedOut => "timed-out",
+        }
+    }
+}
+
 impl miette::Diagnostic for Failure {
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new(format!("roamgate::{}", format!("{:?}", self.exit).to_lowercase())))
+        Some(Box::new(format!("roamgate::{}", self.exit.word())))
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         (!self.help.is_empty()).then(|| Box::new(&self.help) as Box<dyn fmt::Display>)
     }
+}
+
+/// Errors are shown without breaking lines: request ids, addresses and commands stay whole to be
+/// copied and searched for, and a terminal wraps by itself.
+pub(crate) fn keep_lines_whole() {
+    // Only a second call fails, and it would set the same.
+    let _ =
+        miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())));
 }
 
 /// An error and its causes in one line, each told once.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use client::failure::TlsFault;
 use proto::code::{self, Hresult};
 use proto::reason::Reason;
 use proto::status;
@@ -49,6 +50,51 @@ struct Known {
     cause: &'static str,
     fix: &'static str,
 }
+
+const fn known(signature: &'static str, hop: &'static str, cause: &'static str, fix: &'static str) -> Known {
+    Known { signature, hop, cause, fix }
+}
+
+/// Texts that stand for one thing wherever they are found: those of our own refusals that are not
+/// in [`STATUS_TEXTS`], and the token service's.
+const TEXTS: &[Known] = &[
+    known(
+        "CMGConnector_NotFound",
+        "connection point",
+        "The connection point did not forward the request: no role published what it asks for.",
+        "Compare the versions of site and gateway in `roamgate gateway list`, and the address with `roamgate role list`.",
+    ),
+    known(
+        "CMGConnector_BadGateway",
+        "connection point",
+        "The connection point could not reach the management point, or what answered there is none.",
+        "Check the internal URL (`roamgate role list`), the management point and the network between them.",
+    ),
+    known(
+        "CMGConnector_GatewayTimeout",
+        "connection point",
+        "The management point took the request and did not answer in time.",
+        "Look at the load of the management point and its database.",
+    ),
+    known(
+        "IDX10223",
+        "token service (CCM_STS)",
+        "The token that was to be exchanged has expired; ValidTo in the same line says when.",
+        "A bulk registration token: make a new one with `roamgate bulk-token new`. A self-prove token: the device renews it by itself while its key is within the recovery window.",
+    ),
+];
+
+/// Flags of a failed TLS handshake, as clients log them.
+const TLS_FAULTS: [TlsFault; 8] = [
+    TlsFault::RevocationUnknown,
+    TlsFault::InvalidCertificate,
+    TlsFault::Revoked,
+    TlsFault::InvalidCa,
+    TlsFault::WrongName,
+    TlsFault::WrongDate,
+    TlsFault::WrongUsage,
+    TlsFault::Channel,
+];
 
 /// Status texts. The gateway's are also answered by the reasons that carry them.
 const STATUS_TEXTS: &[Known] = &[
@@ -167,20 +213,61 @@ pub(crate) fn explain(text: &str) -> Vec<Explanation> {
             found.push((at, of_reason(*reason)));
         }
     }
-    for known in STATUS_TEXTS {
+    for known in STATUS_TEXTS.iter().chain(TEXTS) {
         if let Some(at) = lower.find(&known.signature.to_ascii_lowercase()) {
             found.push((at, of_known(known.signature.to_owned(), known)));
         }
     }
+    for fault in TLS_FAULTS {
+        if let Some(at) = lower.find(&fault.flag().to_ascii_lowercase()) {
+            found.push((at, of_tls(fault)));
+        }
+    }
     for (code, known) in hresults() {
         let number = code.to_string();
-        let at = lower.find(&number).or_else(|| lower.find(&known.signature.to_ascii_lowercase()));
-        if let Some(at) = at {
+        if let Some(at) = find_hresult(&lower, code, known.signature) {
             found.push((at, of_known(format!("{number} {}", known.signature), &known)));
         }
     }
     found.sort_by_key(|(at, _)| *at);
     found.into_iter().map(|(_, explanation)| explanation).collect()
+}
+
+/// Where a text names an HRESULT: by its number in hexadecimal or signed decimal, by its constant, or
+/// by the Windows error in it, which counts only where it must be one (`Code=12175`, or alone).
+fn find_hresult(lower: &str, code: Hresult, signature: &str) -> Option<usize> {
+    let constant = ["CCM_E_", "ERROR_"].iter().any(|prefix| signature.starts_with(prefix));
+    let by_name = || constant.then(|| lower.find(&signature.to_ascii_lowercase())).flatten();
+    let by_windows_error = || {
+        let error = (code.0 >> 16 == 0x8007).then(|| (code.0 & 0xffff).to_string())?;
+        if lower.trim() == error {
+            return Some(0);
+        }
+        ["code=", "("].iter().find_map(|before| {
+            let at = lower.find(&format!("{before}{error}"))?;
+            let behind = lower[at + before.len() + error.len()..].chars().next();
+            (!behind.is_some_and(|c| c.is_ascii_digit())).then_some(at)
+        })
+    };
+    lower
+        .find(&code.to_string())
+        .or_else(|| lower.find(&code.0.cast_signed().to_string()))
+        .or_else(by_name)
+        .or_else(by_windows_error)
+}
+
+fn of_tls(fault: TlsFault) -> Explanation {
+    let mut cause: String = fault.cause().to_owned();
+    if let Some(first) = cause.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    Explanation {
+        signature: fault.flag().to_owned(),
+        hop: "client".to_owned(),
+        cause: cause + ".",
+        fix: fault.fix().to_owned(),
+        action: None,
+    }
 }
 
 /// One of our own reasons.
@@ -230,7 +317,32 @@ mod tests {
     }
 
     #[test]
+    fn every_status_text_of_a_refusal_is_known() {
+        for phrase in Reason::ALL.iter().filter_map(|reason| reason.row().phrase) {
+            assert!(explain(phrase).iter().any(|found| found.signature == phrase), "{phrase}");
+        }
+    }
+
+    #[test]
+    fn a_code_is_known_in_each_of_its_spellings() {
+        for text in ["0x80072F8F", "-2147012721", "12175", "Code=12175,", "ERROR_WINHTTP_SECURE_FAILURE"] {
+            let found = explain(text);
+            assert_eq!(found.len(), 1, "{text}");
+            assert_eq!(found[0].signature, "0x80072f8f ERROR_WINHTTP_SECURE_FAILURE", "{text}");
+        }
+        let flag = explain("WINHTTP_CALLBACK_STATUS_FLAG_INVALID_CA");
+        assert!(flag[0].fix.contains("--ca-file"), "{}", flag[0].fix);
+    }
+
+    #[test]
     fn an_unknown_text_is_unknown() {
-        assert!(explain("all is well").is_empty());
+        for text in [
+            "all is well",
+            "ERROR: Cannot connect to the inbox source, sleep 30 seconds and try again.",
+            "ResponseSize: 12175 Bytes",
+            "Code=121750",
+        ] {
+            assert!(explain(text).is_empty(), "{text}");
+        }
     }
 }

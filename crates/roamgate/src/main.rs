@@ -38,6 +38,7 @@ fn main() -> ExitCode {
     if let Command::Client { words } = cli.command {
         return client::cli::main_with(std::iter::once("roamgate-client".into()).chain(words));
     }
+    exit::keep_lines_whole();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return report(Failure::from_error(Exit::Bug, &error)),

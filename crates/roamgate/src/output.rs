@@ -43,9 +43,10 @@ pub(crate) fn record(format: Format, record: &Value, fields: &[Column]) {
     }
     let width = fields.iter().map(|(heading, _)| heading.len()).max().unwrap_or(0);
     for (heading, member) in fields {
-        let value = text(find(record, member));
-        if !value.is_empty() {
+        let mut heading = *heading;
+        for value in entries(find(record, member)) {
             line(&format!("{heading:width$}  {value}"));
+            heading = "";
         }
     }
 }
@@ -74,19 +75,28 @@ fn find<'a>(value: &'a Value, member: &str) -> &'a Value {
     member.split('.').fold(value, |value, name| value.get(name).unwrap_or(&Value::Null))
 }
 
+/// What a record shows behind one heading: of several sentences each has a line of its own.
+fn entries(value: &Value) -> Vec<String> {
+    let entries = match value {
+        Value::Array(items) => items.iter().map(text).collect(),
+        other => vec![text(other)],
+    };
+    entries.into_iter().filter(|entry: &String| !entry.is_empty()).collect()
+}
+
 fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
         Value::String(text) => printable(text),
-        Value::Array(items) => items.iter().map(text_of).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
+        Value::Object(members) => {
+            let members = members.iter().filter(|(_, value)| !value.is_null());
+            members.map(|(name, value)| format!("{name}={}", text(value))).collect::<Vec<_>>().join(" ")
+        }
+        Value::Number(number) => number.to_string(),
     }
-}
-
-fn text_of(value: &Value) -> String {
-    text(value)
 }
 
 /// What a device sent may hold anything: nothing of it may steer the terminal (R56).
@@ -108,5 +118,12 @@ mod tests {
         let row = serde_json::json!({"a": {"b": [1, true]}});
         assert_eq!(text(find(&row, "a.b")), "1, yes");
         assert_eq!(text(find(&row, "a.c.d")), "");
+        assert_eq!(text(&row), "a=b=1, yes");
+    }
+
+    #[test]
+    fn of_several_sentences_each_has_a_line() {
+        assert_eq!(entries(&serde_json::json!(["one, two", "three", null])), ["one, two", "three"]);
+        assert!(entries(&Value::Null).is_empty());
     }
 }

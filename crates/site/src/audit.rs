@@ -237,6 +237,18 @@ impl Site {
             .await
     }
 
+    /// Records that an operator changed how much a component of this host logs: it decides what
+    /// traces are left. The level itself is the process's, so there is nothing else to write.
+    pub async fn note_log_level(&self, by: &By, component: &str, level: u8) -> Result<(), DbError> {
+        let scribe = self.scribe(by);
+        let component = component.to_owned();
+        self.db()
+            .write(move |tx| {
+                scribe.note(tx, "log-level.set", &component, &serde_json::json!({ "level": level }))
+            })
+            .await
+    }
+
     /// The newest rows first, before `before` when given; at most 1,000.
     pub async fn list_audit(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditRecord>, DbError> {
         self.db().read(move |tx| db::audit::list_newest(tx, before, limit.min(limits::PAGE))).await

@@ -265,6 +265,11 @@ fn register(
     let decision = decide(rules, evidence, bulk.as_ref().map(|token| token.approval));
     let is_new = known.is_none();
     let device = if let Some(known) = known {
+        if known.encryption_certificate != new.encryption_certificate {
+            // Secret policy goes to another key from now on.
+            let certificate = Thumbprint::of(&new.encryption_certificate);
+            scribe.note(tx, "device.encrypt-to", known.id, &json!({ "certificate": certificate }))?;
+        }
         let said = Device {
             name: new.name.clone(),
             fqdn: new.fqdn.clone(),

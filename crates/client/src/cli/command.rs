@@ -174,7 +174,8 @@ async fn set_up(
         );
         return Ok(Exit::Partly);
     }
-    println!("Done. Keep it managed with: roamgate-client service");
+    let state = common.state.as_ref().map(|path| format!(" --state {}", path.display())).unwrap_or_default();
+    println!("Done. Keep it managed with: roamgate-client service{state}");
     Ok(Exit::Done)
 }
 

@@ -20,6 +20,7 @@ pub fn main_with(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
+    problem::keep_lines_whole();
     match command::run(arguments) {
         Ok(exit) => exit.into(),
         Err(problem) => problem.report(),

@@ -12,6 +12,14 @@ use crate::trust::Disbelief;
 use miette::Diagnostic;
 use proto::reason::{Action, Reason};
 
+/// Problems are shown without breaking lines: request ids, addresses and commands stay whole to
+/// be copied and searched for, and a terminal wraps by itself.
+pub(crate) fn keep_lines_whole() {
+    // Only a second call fails, and it would set the same.
+    let _ =
+        miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())));
+}
+
 /// Exit codes, the same for every command of Roamgate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -109,6 +117,11 @@ impl From<PlanError> for Problem {
             PlanError::Token(_) => {
                 Some("Copy the token whole, as one line, or read it from a file with --regtoken-file.")
             }
+            PlanError::File { .. } => Some("Check the path; a relative one counts from the current folder."),
+            PlanError::Pin(_) => Some(
+                "Take sha256:… from the line that `roamgate bulk-token new` prints, or the file that \
+                 `roamgate key export site-root` writes.",
+            ),
             PlanError::Line(_) => Some("`roamgate-client setup --help` shows the words that are taken."),
             _ => None,
         };

@@ -9,7 +9,8 @@ use crate::address::Address;
 use crate::log::{field, line};
 use crate::state::Approval;
 use crate::token::{
-    CachedMeanwhile, CcmStep, Kind, MACHINE_ACCOUNT, Proof, StoredToken, TokenText, Wanted, ccm_step,
+    CachedMeanwhile, CcmStep, Freshness, Kind, MACHINE_ACCOUNT, Proof, StoredToken, TokenText, Wanted,
+    ccm_step,
 };
 
 /// The token service's path.
@@ -40,7 +41,8 @@ impl Device {
             (CcmStep::UseCached, Some(token)) => Ok(token.text),
             (CcmStep::UseCached, None) | (CcmStep::NoProof, _) => Err(RequestError::NoProof),
             (CcmStep::Ask(proof, meanwhile), cached) => {
-                if let Some(token) = &cached {
+                // One of another kind, as right after registration, is replaced while it is still good.
+                if let Some(token) = cached.as_ref().filter(|token| token.judge(now) != Freshness::Good) {
                     let until = token.expires.us();
                     field!(
                         info,

@@ -271,9 +271,6 @@ async fn steps(
     patience: Patience,
     progress: &mut (dyn FnMut(&str) + Send),
 ) -> Result<Finished, SetupError> {
-    for gateway in &plan.setup.gateways {
-        field!(info, ccmsetup, "Found a valid online MP 'https://{gateway}'");
-    }
     field!(info, ccmsetup, "CCMSETUP bootstrap from Internet: {}", u8::from(plan.token.is_some()));
     for note in &plan.notes {
         line!(info, ccmsetup, word = note.word, hint = note.hint, "word ignored");
@@ -284,12 +281,17 @@ async fn steps(
     let options = DeviceOptions { state, key, store: Arc::new(folder.clone()), clock, system_roots: true };
     let mut device = Device::new(options).map_err(SetupError::Device)?;
     device.save().map_err(SetupError::State)?;
+    let by_token = plan.token.is_some();
     if let Some(token) = plan.token {
         device.use_bulk_token(token);
     }
     let registration = patiently(&mut device, patience, async |device| device.register().await)
         .await
         .map_err(SetupError::Register)?;
+    // The way that registration went; a device that stayed inside has another line for it.
+    if let Some(gateway) = device.state().setup.gateways.first().filter(|_| by_token) {
+        field!(info, ccmsetup, "Found a valid online MP 'https://{gateway}'");
+    }
     progress(&format!("registered as {}", registration.client_id));
     let registration = patiently(&mut device, patience, async |device| device.confirm().await)
         .await

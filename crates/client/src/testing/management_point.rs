@@ -9,7 +9,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use proto::http_signature::{self, SignedRequest};
+use proto::http_signature::{self, Answered, SignedRequest};
 use proto::id::{ClientId, Thumbprint};
 use proto::message::body::RequestBody;
 use proto::message::envelope::CONTENT_TYPE;
@@ -240,13 +240,15 @@ async fn answer(
     };
     let chain = header(http_signature::WANT) == Some("chain");
     let other = SiteKeys::new;
+    let answers = Answered {
+        message_id: signed.message_id,
+        signature: header(http_signature::SIGNATURE).unwrap_or_default(),
+    };
     let headers = match site.fault {
         Fault::Unsigned => Vec::new(),
-        Fault::OtherSite => other().sign_answer(status, signed.message_id, None, &body, true, now),
-        Fault::Altered => {
-            SiteKeys::shared().sign_answer(status, signed.message_id, None, b"other", chain, now)
-        }
-        _ => SiteKeys::shared().sign_answer(status, signed.message_id, reason.as_deref(), &body, chain, now),
+        Fault::OtherSite => other().sign_answer(status, answers, None, &body, true, now),
+        Fault::Altered => SiteKeys::shared().sign_answer(status, answers, None, b"other", chain, now),
+        _ => SiteKeys::shared().sign_answer(status, answers, reason.as_deref(), &body, chain, now),
     };
     let mut reply = Response::new(reqwest::Body::from(body));
     *reply.status_mut() = StatusCode::from_u16(status).unwrap();

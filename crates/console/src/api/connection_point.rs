@@ -86,9 +86,12 @@ impl From<ConnectorError> for ApiError {
                 "this host has no site link that a connection point could dial",
                 "Add the section [site-link] to its configuration file and restart it.",
             ),
-            ConnectorError::Exists(_) => {
-                Self::told(Code::Conflict, &error, "Choose another name; a bundle is given once.")
-            }
+            ConnectorError::Exists(_) => Self::told(
+                Code::Conflict,
+                &error,
+                "Choose another name. A bundle is given once; if it was lost: \
+                     `roamgate connection-point remove NAME`, then add it anew.",
+            ),
             ConnectorError::Unknown(_) => {
                 Self::told(Code::NotFound, &error, "`roamgate connection-point list` shows all.")
             }

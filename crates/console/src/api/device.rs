@@ -200,7 +200,7 @@ fn summary(device: &Device) -> String {
     let blocked = if device.blocked { ", blocked" } else { "" };
     let trust = match device.approval {
         Approval::Approved => format!("approved by {}", decided_by(&device.approval_by)),
-        Approval::Held => format!("held ({})", device.approval_by),
+        Approval::Held => format!("held by {}", decided_by(&device.approval_by)),
     };
     let policy =
         policy_version(device).map_or_else(|| "no policy yet".to_owned(), |n| format!("policy version {n}"));

@@ -38,7 +38,13 @@ pub(super) async fn add(
     Extension(caller): Extension<Caller>,
     JsonBody(new): JsonBody<NewHost>,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
+    if !has_port(&new.address, true) {
+        return Err(bad_address("address", &new.address));
+    }
     let host = new.host.unwrap_or_else(|| new.address.clone());
+    if !has_port(&host, false) {
+        return Err(bad_address("host", &host));
+    }
     let new = NewGateway { name: new.name, host, address: new.address };
     let bundle = api.site.add_gateway(&caller.by(), new).await?;
     let mut answer = view(&api, &find(&api, &bundle.gateway.to_string()).await?);
@@ -55,6 +61,27 @@ pub(super) async fn remove(
     let gateway = find(&api, &name).await?;
     api.site.remove_gateway(&caller.by(), gateway.id).await?;
     Ok(Json(json!({ "id": gateway.id, "name": gateway.name, "removed": true })))
+}
+
+/// Whether this is `HOST:PORT`, or where the port may be left out, `HOST`. A gateway under an
+/// address that nobody can dial would only show up later, as one that is never connected.
+fn has_port(text: &str, needed: bool) -> bool {
+    let Ok(authority) = text.parse::<http::uri::Authority>() else { return false };
+    let port_fits = match authority.port() {
+        Some(_) => authority.port_u16().is_some_and(|port| port > 0),
+        // A port that is no number does not count as one, and stays in the text.
+        None => !needed && text == authority.host(),
+    };
+    port_fits && !authority.host().is_empty()
+}
+
+fn bad_address(what: &str, text: &str) -> ApiError {
+    let form = if what == "host" { "HOST or HOST:PORT" } else { "HOST:PORT" };
+    ApiError::new(
+        Code::Invalid,
+        format!("gateway not taken: its {what} is not {form}: {text:?}"),
+        "Write for instance gw.example.org:443, with a port of 1 to 65535.",
+    )
 }
 
 async fn find(api: &Api, name: &str) -> Result<Gateway, ApiError> {
@@ -148,7 +175,7 @@ impl From<GatewayError> for ApiError {
             GatewayError::Exists(_) => Self::told(
                 Code::Conflict,
                 &error,
-                "Choose another name; a bundle is given once. A lost one: remove the gateway and add it anew.",
+                "Choose another name. A bundle is given once; if it was lost: `roamgate gateway remove NAME`, then add it anew.",
             ),
             GatewayError::Unknown(_) => {
                 Self::told(Code::NotFound, &error, "`roamgate gateway list` shows all.")
@@ -204,6 +231,18 @@ mod tests {
         assert_eq!((second.state(), second.problem().as_deref()), ("disconnected", Some("refused")));
         let none = Seen::by(&gateway, |_| false);
         assert_eq!((none.state(), none.tunnels), ("unknown", 0));
+    }
+
+    #[test]
+    fn an_address_that_nobody_can_dial_is_not_taken() {
+        for good in ["gw.example.org:443", "192.0.2.1:8443", "[2001:db8::1]:443"] {
+            assert!(has_port(good, true), "{good}");
+        }
+        for bad in ["gw", "gw:", "gw:0", "gw:99999", "gw:https", ":443", "a b:1", ""] {
+            assert!(!has_port(bad, true), "{bad}");
+        }
+        assert!(has_port("gw.example.org", false) && has_port("gw:8443", false));
+        assert!(!has_port("gw:99999", false) && !has_port("gw:", false));
     }
 
     #[test]

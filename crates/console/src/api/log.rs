@@ -40,6 +40,7 @@ pub(super) async fn set(
     api.logs.set_level(&component, level).map_err(|error| {
         ApiError::told(Code::NotFound, &error, "`roamgate logs list` shows all components.")
     })?;
+    api.site.note_log_level(&caller.by(), &component, new.level).await?;
     // Written at `warn`, so that it stands in the log at every level but one.
     warn!(by = %caller.by().actor, changed = component, level = new.level, "log level changed");
     Ok(Json(levels(&api)))

@@ -51,6 +51,7 @@ pub(super) async fn add(
         mode: new.mode.unwrap_or(RoleMode::Http),
         gateway_traffic: new.gateway_traffic.unwrap_or(true),
     };
+    check_scheme(new.mode, &new.internal_url)?;
     let role = api.site.add_role(&caller.by(), new).await?;
     Ok((StatusCode::CREATED, Json(view(&role, &api.site.list_gateways().await?))))
 }
@@ -65,6 +66,10 @@ pub(super) async fn set(
     let id: RoleId = id.parse().map_err(|error| {
         ApiError::told(Code::Invalid, &error, "Give the number as `roamgate role list` shows it.")
     })?;
+    if let Some(before) = api.site.list_roles().await?.into_iter().find(|role| role.id == id) {
+        let url = change.internal_url.as_deref().unwrap_or(&before.internal_url);
+        check_scheme(change.mode.unwrap_or(before.mode), url)?;
+    }
     let change = RoleChange {
         internal_url: change.internal_url,
         mode: change.mode,
@@ -72,6 +77,23 @@ pub(super) async fn set(
     };
     let role = api.site.set_role(&caller.by(), id, change).await?;
     Ok(Json(view(&role, &api.site.list_gateways().await?)))
+}
+
+/// A mode and a URL that contradict each other would have devices come by TLS to a port that speaks
+/// none, or the other way round. Anything but a base URL is the site's to refuse.
+fn check_scheme(mode: RoleMode, url: &str) -> Result<(), ApiError> {
+    let fits = match mode {
+        RoleMode::Http => !url.starts_with("https://"),
+        RoleMode::Ehttp | RoleMode::Https => !url.starts_with("http://"),
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        Code::Invalid,
+        format!("role not taken: mode {} does not go with {url}", mode.as_str()),
+        "Mode http goes with http://HOST:PORT, the modes ehttp and https with https://HOST:PORT: give both.",
+    ))
 }
 
 /// What devices are told as `CCMHOSTNAME`: the role's MutualAuth door at the first gateway. `None`
@@ -116,5 +138,18 @@ impl From<RoleError> for ApiError {
             RoleError::Unknown(_) => Self::told(Code::NotFound, &error, "`roamgate role list` shows all."),
             RoleError::Database(error) => error.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_goes_with_its_scheme() {
+        assert!(check_scheme(RoleMode::Http, "http://mp1:8080").is_ok());
+        assert!(check_scheme(RoleMode::Https, "https://mp1").is_ok());
+        assert!(check_scheme(RoleMode::Http, "https://mp1").is_err());
+        assert!(check_scheme(RoleMode::Ehttp, "http://mp1:8080").is_err());
     }
 }

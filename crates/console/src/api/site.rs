@@ -53,21 +53,9 @@ fn counts(devices: &[Device]) -> Value {
 
 /// What an operator should look at: settings and rules that weaken the site (R71), links that are down.
 async fn alarms(api: &Api, gateways: &[Value], connectors: usize) -> Result<Vec<String>, ApiError> {
-    let mut alarms = Vec::new();
-    for setting in api.site.list_settings().await? {
-        if setting.weakens {
-            alarms.push(format!(
-                "setting {} = {} weakens the site: {}",
-                setting.name, setting.value, setting.doc
-            ));
-        }
-    }
-    for rule in api.site.approval_rules().iter().filter(|rule| rule.is_weak()) {
-        alarms.push(format!("approval rule {} {} lets nearly anybody in", rule.kind(), rule.argument()));
-    }
-    if api.site.is_lab() {
-        alarms.push("this is a lab: whatever registers is approved".to_owned());
-    }
+    let standing = api.site.list_alarms().await?;
+    let mut alarms: Vec<_> =
+        standing.iter().map(|alarm| format!("{} {}: {}", alarm.kind, alarm.object, alarm.text)).collect();
     if !gateways.is_empty() && connectors == 0 {
         alarms.push(
             "there are gateways and no connection point: no device reaches the site from outside".to_owned(),

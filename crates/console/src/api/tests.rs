@@ -241,6 +241,8 @@ async fn walk_the_rest(host: &Host, walk: &mut Walk) {
     assert_eq!(levels["CMGService"], 1);
     let levels = walk.call("PUT", "/logs/{component}", "cmgservice", Some(json!({"level": 0})), 200).await;
     assert_eq!((&levels["CMGService"], &levels["roamgate"]), (&json!(0), &json!(1)));
+    let newest = &walk.get("/audit", "").await[0];
+    assert_eq!((&newest["action"], &newest["subject"]), (&json!("log-level.set"), &json!("cmgservice")));
 
     let request = "0190163d-8694-739b-aea5-966c26f8ad91";
     let trace = walk.get("/requests/{request}", request).await;

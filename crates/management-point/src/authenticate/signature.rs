@@ -87,6 +87,14 @@ pub(crate) async fn verify(context: &Context, request: &Request) -> Result<Optio
     };
     let bearer = super::token::text(request, generic)?;
     parsed.verify(&certificate, bearer, &request.body).map_err(|error| Refusal::caused(generic, &error))?;
+    // A registered key is its device's also where the request names nobody: so its id counts once, too.
+    let device = match (device, parsed.client) {
+        (None, None) => {
+            let found = context.site.find_device_by_key(parsed.key).await;
+            found.map_err(|error| crate::site_error::database(&error))?
+        }
+        (device, _) => device,
+    };
     Ok(Some(Signed { key: parsed.key, message_id: parsed.message_id, device, created: parsed.created }))
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn text(request: &Request, generic: Reason) -> Result<Option<&str>, R
 pub(crate) fn present(context: &Context, request: &Request) -> Result<Option<Presented>, Refusal> {
     let style = Handler::of(request.endpoint).style();
     let Some(text) = text(request, not_accepted(style))? else {
-        if request.endpoint.open_inside_to(Caller::Anonymous) {
+        if request.is_open_to(Caller::Anonymous) {
             return Ok(None);
         }
         let reason = if style == Style::TokenService {
@@ -81,7 +81,7 @@ impl Presented {
             },
             Err(reason) => return Err(self.refuse(context, reason)),
         };
-        if request.endpoint.open_inside_to(class) {
+        if request.is_open_to(class) {
             return Ok(worth);
         }
         let detail = format!("a token of class {:?} at {}", self.token.class, request.endpoint.path);

@@ -8,7 +8,9 @@ use proto::message::MessageEndpoint;
 use proto::reason::Reason;
 
 use crate::support::message::plain;
-use crate::support::{Answer, Ask, Bench, TestDevice, Token, devices, heartbeat, location, operator};
+use crate::support::{
+    Answer, Ask, Bench, TestDevice, Token, devices, heartbeat, location, operator, registration_body,
+};
 
 impl Token {
     fn caller(self) -> Caller {
@@ -170,6 +172,26 @@ async fn two_headers_of_a_name_that_counts_are_refused() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn through_a_gateway_the_outer_column_of_the_table_counts() {
+    let bench = Bench::start().await;
+    let [device, ..] = devices();
+    let id = device.enroll(&bench).await;
+    let request = proto::id::Guid::nil().to_string();
+    let outside = |ask: Ask| bench.send(ask.header("roamgate-request-id", &request));
+    for endpoint in ENDPOINTS {
+        let anonymous = outside(question(&bench, endpoint)).await;
+        assert!(!let_in(&anonymous), "{}", endpoint.path);
+        assert_eq!(anonymous.status, 401, "{}", endpoint.path);
+        for class in Token::ALL {
+            let token = device.token(&bench, id, class).await;
+            let ask = question(&bench, endpoint).bearer(&token).signed(device, Some(id), bench.now());
+            let expected = endpoint.open_outside_to(class.caller());
+            assert_eq!(let_in(&outside(ask).await), expected, "{class:?} at {}", endpoint.path);
+        }
+    }
+}
+
 /// A heartbeat of one device with everything else of another.
 #[tokio::test(flavor = "multi_thread")]
 async fn token_request_and_message_must_name_one_device() {
@@ -203,6 +225,29 @@ async fn token_request_and_message_must_name_one_device() {
     let answer = bench.send(message(device, id).bearer(&token)).await;
     assert_eq!((answer.status, answer.reason()), (200, Some(Reason::SignatureRequired)));
     assert_eq!(bench.site.list_reports(Some(other_id), 10).await.unwrap().len(), 0);
+    // Where the message itself proves nobody: the token of one, the request of another.
+    let audited = async || {
+        let rows = bench.site.list_audit(None, 1000).await.unwrap();
+        rows.iter().filter(|row| row.act == "request.wrong-device").count()
+    };
+    let before = audited().await;
+    assert!(before > 0, "what was refused above stands in the audit trail");
+    let registration = plain(
+        &bench,
+        MessageEndpoint::ClientRegistration,
+        &registration_body(other, "PC2", bench.now(), None),
+    );
+    for ask in [
+        Ask::get("/SMS_MP_TokenAuth/.sms_aut?MPCERT"),
+        Ask::message(path, location(&bench)),
+        Ask::message(path, registration),
+    ] {
+        bench.clock.advance(Duration::from_secs(61));
+        let earlier = audited().await;
+        let answer = bench.send(ask.bearer(&token).signed(other, None, bench.now())).await;
+        assert_eq!(answer.reason(), Some(Reason::WrongDevice));
+        assert_eq!(audited().await, earlier + 1, "and is audited");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,7 +264,7 @@ async fn a_signed_request_counts_once_within_five_minutes_and_unchanged() {
     assert_eq!(bench.send(first.clone()).await.reason(), None);
     let repeated = bench.send(first.clone()).await;
     assert_eq!((repeated.status, repeated.reason()), (200, Some(Reason::MessageRepeated)));
-    assert!(repeated.is_signed_by(&bench.site, first.message_id.unwrap()), "the device proved its key");
+    assert!(repeated.is_signed_by(&bench.site, &first.asked()), "the device proved its key");
 
     // Signed over another body, path, method or token.
     let mut body = ask().signed(device, Some(id), now);
@@ -229,12 +274,20 @@ async fn a_signed_request_counts_once_within_five_minutes_and_unchanged() {
     for changed in [body, path] {
         let answer = bench.send(changed.clone()).await;
         assert_eq!((answer.status, answer.reason()), (200, Some(Reason::MessageRefused)));
-        assert!(!answer.is_signed_by(&bench.site, changed.message_id.unwrap()));
+        assert!(!answer.is_signed_by(&bench.site, &changed.asked()));
     }
     let mut method = Ask::get("/SMS_MP/.sms_aut?MPCERT").signed(device, Some(id), now);
     method.method = "HEAD".into();
     let mut stream = tokio::net::TcpStream::connect(bench.address).await.unwrap();
     assert_eq!(crate::support::send_head(&mut stream, &method).await.status, 401);
+
+    // Nor does it count twice where it names nobody: the key says who it is.
+    let nameless = ask().signed(device, None, now);
+    assert_eq!(bench.send(nameless.clone()).await.reason(), None);
+    assert_eq!(bench.send(nameless).await.reason(), Some(Reason::MessageRepeated));
+    let get = Ask::get("/SMS_MP/.sms_aut?MPCERT").signed(device, Some(id), now);
+    assert_eq!(bench.send(get.clone()).await.reason(), None);
+    assert_eq!(bench.send(get).await.reason(), Some(Reason::MessageRepeated));
 
     for off in [Duration::from_secs(301), Duration::from_hours(1)] {
         for created in [now.minus(off), now.plus(off)] {
@@ -246,7 +299,7 @@ async fn a_signed_request_counts_once_within_five_minutes_and_unchanged() {
     bench.clock.advance(Duration::from_secs(700));
     bench.site.upkeep().await.unwrap();
     assert_eq!(bench.send(first).await.reason(), Some(Reason::MessageTooOld));
-    assert_eq!(bench.site.list_reports(Some(id), 10).await.unwrap().len(), 1);
+    assert_eq!(bench.site.list_reports(Some(id), 10).await.unwrap().len(), 1, "the same report each time");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,10 +45,19 @@ async fn the_address_of_a_connection_point_is_no_evidence() {
     let [device, ..] = devices();
     // A connection point names each request; its address is inside, the device's is not.
     let request =
-        registration(&bench, device, INSIDE).header("roamgate-request-id", &Guid::nil().to_string());
-    let answer = bench.send(request).await;
-    assert_eq!(answer.header("roamgate-request-id"), Some(Guid::nil().to_string().as_str()));
-    assert_eq!(response(&answer).approval, ApprovalStatus::Unknown);
+        |path| registration(&bench, device, path).header("roamgate-request-id", &Guid::nil().to_string());
+    for path in [INSIDE, "/ccm_system_windowsauth/request", "/ccm_system_altauth/request"] {
+        let answer = bench.send(request(path)).await;
+        assert_eq!(answer.header("roamgate-request-id"), Some(Guid::nil().to_string().as_str()));
+        assert_eq!(answer.reason(), Some(Reason::InsideTokenNotAccepted), "{path}");
+    }
+    assert!(bench.site.list_devices(DeviceFilter::default()).await.unwrap().is_empty());
+    // With a token that says "hold" it is taken, and the network rule is not asked.
+    let new = NewBulkToken { approval: BulkTokenApproval::Hold, ..NewBulkToken::default() };
+    let bulk = bench.site.create_bulk_token(&operator(), new).await.unwrap();
+    let token = device.exchange(&bench, &bulk.text, None).await;
+    let ask = request("/ccm_system_tokenauth/request").bearer(&token).signed(device, None, bench.now());
+    assert_eq!(response(&bench.send(ask).await).approval, ApprovalStatus::Unknown);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,13 +221,14 @@ async fn a_client_without_the_sites_certificates_gets_the_whole_chain_on_request
     let bench = Bench::start().await;
     let [device, ..] = devices();
     let ask = registration(&bench, device, INSIDE).header(WANT, "chain").signed(device, None, bench.now());
-    let (message, answer) = (ask.message_id.unwrap(), bench.send(ask).await);
+    let (message, answer) = (ask.asked(), bench.send(ask).await);
     let chain = read_certificates(answer.header(CERTIFICATE).unwrap()).unwrap();
     assert_eq!(chain.len(), 3);
     assert_eq!(chain[2], bench.site.root_certificate());
     let root = SiteRoot::new(chain[2].clone()).unwrap();
     root.verify(&chain, Purpose::Message, bench.now()).unwrap();
-    verify_answer(&chain[0], answer.status, message, |name| answer.header(name), &answer.body).unwrap();
+    verify_answer(&chain[0], answer.status, message.answered(), |name| answer.header(name), &answer.body)
+        .unwrap();
     let without = bench.send(registration(&bench, device, INSIDE).signed(device, None, bench.now())).await;
     assert_eq!(without.header(CERTIFICATE), None);
 }

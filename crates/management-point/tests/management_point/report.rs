@@ -26,9 +26,9 @@ async fn a_heartbeat_reaches_the_record_with_the_policy_that_was_applied() {
     let serial = bench.site.list_assignments(id).await.unwrap().serial;
     let body = heartbeat(id, bench.now(), serial);
     let ask = report(&bench, device, id, MessageEndpoint::Discovery, &body);
-    let (message, answer) = (ask.message_id.unwrap(), bench.send(ask).await);
+    let (message, answer) = (ask.asked(), bench.send(ask).await);
     taken(&answer);
-    assert!(answer.is_signed_by(&bench.site, message));
+    assert!(answer.is_signed_by(&bench.site, &message));
     let record = bench.site.find_device(id).await.unwrap().unwrap();
     assert_eq!((record.policy_serial, record.heartbeat_at), (serial, Some(bench.now())));
     let facts: serde_json::Value = serde_json::from_str(&record.heartbeat).unwrap();

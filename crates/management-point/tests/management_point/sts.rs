@@ -22,14 +22,14 @@ async fn a_bulk_token_buys_a_token_for_registration_bound_to_the_callers_key() {
     let [device, ..] = devices();
     let bulk = bench.bulk_token().await;
     let ask = Ask::get("/CCM_STS").bearer(&bulk.text).signed(device, None, bench.now());
-    let (message, answer) = (ask.message_id.unwrap(), bench.send(ask).await);
+    let (message, answer) = (ask.asked(), bench.send(ask).await);
     let grant = grant(&answer);
     assert_eq!((grant["token_type"].as_str(), grant["expires_in"].as_u64()), (Some("CCM"), Some(28_800)));
     let token = bench.site.token_keys().verify(grant["access_token"].as_str().unwrap()).unwrap();
     assert_eq!(token.class, TokenClass::PreAuth);
     assert_eq!(token.confirmation, Some(device.thumbprint()));
     assert_eq!((token.bulk, token.device), (Some(bulk.token.id), None));
-    assert!(answer.is_signed_by(&bench.site, message));
+    assert!(answer.is_signed_by(&bench.site, &message));
     assert_eq!(
         bench.site.show_bulk_token(bulk.token.id).await.unwrap().uses,
         0,

@@ -14,6 +14,7 @@ const COLUMNS: &[Column] = &[
     ("From", "source"),
     ("Did", "action"),
     ("To", "subject"),
+    ("Details", "detail"),
 ];
 
 pub(crate) async fn run(command: AuditCommand, api: &Api, format: Format) -> Result<(), Failure> {

@@ -1,9 +1,11 @@
 //! `roamgate bulk-token`, also in the spelling of the field's tool.
 
+use proto::token::{BULK_LIFETIME_MAX, BULK_LIFETIME_MIN};
 use runtime::config::HumanDuration;
 use serde_json::json;
 
 use super::element;
+use super::once_file::OnceFile;
 use crate::api::Api;
 use crate::cli::BulkTokenCommand;
 use crate::exit::{Exit, Failure};
@@ -23,22 +25,17 @@ const COLUMNS: &[Column] = &[
 pub(crate) async fn run(command: BulkTokenCommand, api: &Api, format: Format) -> Result<(), Failure> {
     match command {
         BulkTokenCommand::New { lifetime, max_uses, approval, note, token_file } => {
-            let lifetime: HumanDuration = lifetime.parse().map_err(|error| {
-                Failure::from_error(Exit::Usage, &error)
-                    .help("Write for instance `90 min`, `12h` or `3 days`.")
-            })?;
-            let seconds = lifetime.get().as_secs();
             let body = json!({
-                "lifetime_minutes": seconds.div_ceil(60),
+                "lifetime_minutes": minutes(&lifetime)?,
                 "max_uses": max_uses,
                 "approval": approval,
                 "note": note,
             });
+            let token_file = token_file.map(OnceFile::reserve).transpose()?;
             let mut made = api.post("bulk-tokens", &body).await?;
-            if let Some(path) = token_file {
+            if let Some(file) = token_file {
                 let token = made["token"].as_str().unwrap_or_default().to_owned();
-                runtime::config::private_file::write(&path, token.as_bytes())
-                    .map_err(|error| Failure::from_error(Exit::Refused, &error))?;
+                let path = file.fill(token.as_bytes())?;
                 made["token"] = json!(null);
                 let line = made["setup_line"].as_str().unwrap_or_default();
                 made["setup_line"] =
@@ -63,8 +60,13 @@ pub(crate) async fn run(command: BulkTokenCommand, api: &Api, format: Format) ->
                 format!("Token (shown once):\n{token}")
             });
             let setup = text("setup_line");
-            if !setup.is_empty() {
+            if setup.is_empty() {
+                output::line("\nNo gateway and role yet: with them, a set-up line would stand here.");
+            } else {
                 output::line(&format!("\nOn the device:\n{setup}"));
+                output::line(
+                    "(Is the gateway's certificate of an authority of your own? Add --ca-file FILE.)",
+                );
             }
             Ok(())
         }
@@ -93,6 +95,22 @@ async fn act(api: &Api, id: &str, verb: &str, format: Format) -> Result<(), Fail
     Ok(())
 }
 
+/// A lifetime in whole minutes, a begun one counted. The bounds are the site's; they are asked
+/// here as well, before rounding can bring 30 seconds within them.
+fn minutes(text: &str) -> Result<u64, Failure> {
+    let lifetime: HumanDuration = text.parse().map_err(|error| {
+        Failure::from_error(Exit::Usage, &error).help("Write for instance `90 min`, `12h` or `3 days`.")
+    })?;
+    if !(BULK_LIFETIME_MIN..=BULK_LIFETIME_MAX).contains(&lifetime.get()) {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("a bulk registration token lives 1 minute to 7 days (10,080 minutes), not {text}"),
+        )
+        .help("Choose a lifetime within these bounds; without --lifetime it is three days."));
+    }
+    Ok(lifetime.get().as_secs().div_ceil(60))
+}
+
 /// The words of the field's tool as ours: `BulkRegistrationTokenTool.exe /new /lifetime 4320`,
 /// also with a colon, in any case, and behind `roamgate bulk-token`. Other words are left alone.
 pub(crate) fn translate(words: Vec<String>) -> Vec<String> {
@@ -107,13 +125,16 @@ pub(crate) fn translate(words: Vec<String>) -> Vec<String> {
         _ => return words,
     };
     let mut translated = vec!["roamgate".to_owned(), "bulk-token".to_owned()];
+    // The tool takes its switches in any order; our command line wants the verb first.
+    let is_new = |word: &String| word.eq_ignore_ascii_case("/new");
+    translated.extend(words[start..].iter().any(is_new).then(|| "new".to_owned()));
     for word in &words[start..] {
         let (switch, value) = match word.split_once(':') {
             Some((switch, value)) if switch.starts_with('/') => (switch, Some(value)),
             _ => (word.as_str(), None),
         };
         match switch.to_ascii_lowercase().as_str() {
-            "/new" => translated.push("new".to_owned()),
+            "/new" => {}
             "/lifetime" => translated.push("--lifetime".to_owned()),
             "/?" | "/help" => translated.push("--help".to_owned()),
             _ => {
@@ -143,9 +164,20 @@ mod tests {
             "BulkRegistrationTokenTool.exe /new /lifetime 4320",
             "roamgate bulkregistrationtool.EXE /NEW /Lifetime:4320",
             "roamgate bulk-token /new /lifetime 4320",
+            "BulkRegistrationTokenTool.exe /lifetime 4320 /new",
         ] {
             assert_eq!(translate(words(line)), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_lifetime_out_of_bounds_is_refused_with_the_bounds() {
+        for text in ["30s", "59s", "8 days", "10081 min"] {
+            let failure = minutes(text).expect_err(text);
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(failure.message.contains("1 minute to 7 days"), "{}", failure.message);
+        }
+        assert_eq!(["1m", "90s", "7 days"].map(|text| minutes(text).unwrap()), [1, 2, 10_080]);
     }
 
     #[test]

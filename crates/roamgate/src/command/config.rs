@@ -11,11 +11,46 @@ pub(crate) fn run(command: &ConfigCommand, format: Format) -> Result<(), Failure
     match command {
         ConfigCommand::Check { file } => check(file, format),
         ConfigCommand::Show { file } => {
-            let config = config::load(file)?;
-            output::line(&format!("{config:#?}"));
+            config::load(file)?;
+            let text =
+                std::fs::read_to_string(file).map_err(|error| Failure::from_error(Exit::Usage, &error))?;
+            let filled = filled(&text)?;
+            match format {
+                Format::Json => output::json(&serde_json::json!(filled)),
+                Format::Table => output::line(filled.to_string().trim_end()),
+            }
             Ok(())
         }
     }
+}
+
+/// The distribution's files, which hold every key with its default (a test compares them with the code).
+const DEFAULTS: [&str; 3] = [
+    include_str!("../../../../config/site.toml"),
+    include_str!("../../../../config/gateway.toml"),
+    include_str!("../../../../config/connection-point.toml"),
+];
+
+/// The file's own values, and the default of every key that it leaves out. Keys without a default
+/// that it leaves out stay out.
+fn filled(text: &str) -> Result<toml::Table, Failure> {
+    let read =
+        |text: &str| text.parse::<toml::Table>().map_err(|error| Failure::from_error(Exit::Usage, &error));
+    let mut filled = read(text)?;
+    filled.entry("logs").or_insert_with(|| toml::Table::new().into());
+    for defaults in DEFAULTS {
+        for (section, defaults) in read(defaults)? {
+            let (Some(section), Some(defaults)) =
+                (filled.get_mut(&section).and_then(toml::Value::as_table_mut), defaults.as_table())
+            else {
+                continue;
+            };
+            for (key, value) in defaults {
+                section.entry(key).or_insert_with(|| value.clone());
+            }
+        }
+    }
+    Ok(filled)
 }
 
 /// Reads the file, and the files that it names, as `serve` would.
@@ -55,4 +90,18 @@ fn check(file: &Path, format: Format) -> Result<(), Failure> {
 
 fn unreadable(path: &Path) -> Option<String> {
     std::fs::File::open(path).err().map(|error| format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_shown_with_the_defaults_of_its_own_roles_and_no_others() {
+        let shown = filled("[gateway]\nshards = 3\n").unwrap();
+        assert_eq!(shown["gateway"]["shards"].as_integer(), Some(3));
+        assert_eq!(shown["gateway"]["answer_timeout"].as_str(), Some("60s"));
+        assert_eq!(shown["logs"]["level"].as_integer(), Some(1));
+        assert!(!shown.contains_key("site"), "{shown}");
+    }
 }

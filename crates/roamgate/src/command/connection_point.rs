@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::element;
 use crate::api::Api;
 use crate::cli::ConnectionPointCommand;
 use crate::exit::Failure;
@@ -18,15 +19,18 @@ const COLUMNS: &[Column] = &[
 pub(crate) async fn run(command: ConnectionPointCommand, api: &Api, format: Format) -> Result<(), Failure> {
     match command {
         ConnectionPointCommand::Add { name, bundle } => {
-            let mut made = api.post("connection-points", &json!({"name": name})).await?;
-            super::write_bundle(&bundle, &made["bundle"].take())?;
-            made["bundle"] = json!(bundle);
+            let made = super::add_host(api, "connection-points", &json!({"name": name}), bundle).await?;
             output::record(format, &made, &[("Name", "name"), ("Id", "id"), ("Bundle", "bundle")]);
             if format == Format::Table {
                 output::line(
                     "Next: copy the bundle to the connection point's host, and `roamgate serve` there.",
                 );
             }
+            Ok(())
+        }
+        ConnectionPointCommand::Remove { connection_point } => {
+            let gone = api.delete(&format!("connection-points/{}", element(&connection_point))).await?;
+            output::record(format, &gone, &[("Name", "name"), ("Id", "id"), ("Removed", "removed")]);
             Ok(())
         }
         ConnectionPointCommand::List => {

@@ -15,7 +15,10 @@ const MAX_TEXT: u64 = 1024 * 1024;
 pub(crate) fn run(words: &[String], page: Option<&str>, format: Format) -> Result<(), Failure> {
     if let Some(page) = page {
         let text = if page == "errors" { pages::errors() } else { pages::endpoints() };
-        output::line(text.trim_end());
+        match format {
+            Format::Json => output::json(&json!({"page": page, "text": text})),
+            Format::Table => output::line(text.trim_end()),
+        }
         return Ok(());
     }
     let text = if words == ["-"] {

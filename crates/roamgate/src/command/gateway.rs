@@ -23,13 +23,17 @@ pub(crate) async fn run(command: GatewayCommand, api: &Api, format: Format) -> R
     match command {
         GatewayCommand::Add { name, address, host, bundle } => {
             let body = json!({"name": name, "address": address, "host": host});
-            let mut made = api.post("gateways", &body).await?;
-            super::write_bundle(&bundle, &made["bundle"].take())?;
-            made["bundle"] = json!(bundle);
+            let made = super::add_host(api, "gateways", &body, bundle).await?;
             output::record(
                 format,
                 &made,
-                &[("Name", "name"), ("Id", "id"), ("Host", "host"), ("Bundle", "bundle")],
+                &[
+                    ("Name", "name"),
+                    ("Id", "id"),
+                    ("Devices reach it at", "host"),
+                    ("Connection points", "address"),
+                    ("Bundle", "bundle"),
+                ],
             );
             if format == Format::Table {
                 output::line("Next: copy the bundle to the gateway's host, and `roamgate serve` there.");
@@ -38,6 +42,10 @@ pub(crate) async fn run(command: GatewayCommand, api: &Api, format: Format) -> R
         GatewayCommand::List => {
             let rows = api.get("gateways").await?;
             output::list(format, &rows, COLUMNS, "No gateways. Add one with `roamgate gateway add`.");
+        }
+        GatewayCommand::Remove { gateway } => {
+            let gone = api.delete(&format!("gateways/{}", element(&gateway))).await?;
+            output::record(format, &gone, &[("Name", "name"), ("Id", "id"), ("Removed", "removed")]);
         }
         GatewayCommand::Show { gateway } => {
             output::record(format, &api.get(&format!("gateways/{}", element(&gateway))).await?, COLUMNS);

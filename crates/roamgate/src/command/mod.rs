@@ -10,10 +10,15 @@ pub(crate) mod explain;
 pub(crate) mod gateway;
 pub(crate) mod key;
 pub(crate) mod logs;
+mod once_file;
 pub(crate) mod role;
 pub(crate) mod settings;
 pub(crate) mod site;
 pub(crate) mod trace;
+
+use self::once_file::OnceFile;
+use crate::api::Api;
+use crate::exit::{Exit, Failure};
 
 /// A path element of the API made of what a person typed.
 fn element(text: &str) -> String {
@@ -26,16 +31,19 @@ fn element(text: &str) -> String {
         .concat()
 }
 
-/// Writes a bundle for one host: private, and never over another file.
-fn write_bundle(path: &std::path::Path, bundle: &serde_json::Value) -> Result<(), crate::exit::Failure> {
-    use crate::exit::{Exit, Failure};
-    if path.exists() {
-        return Err(Failure::new(Exit::Conflict, format!("{} is there already", path.display()))
-            .help("Name another file, or remove it: a bundle is written once."));
-    }
-    let text = serde_json::to_vec_pretty(bundle).map_err(|error| Failure::from_error(Exit::Bug, &error))?;
-    runtime::config::private_file::write(path, &text)
-        .map_err(|error| Failure::from_error(Exit::Refused, &error))
+/// Asks the site for a host's bundle and writes it where it was told to.
+async fn add_host(
+    api: &Api,
+    path: &str,
+    body: &serde_json::Value,
+    bundle: std::path::PathBuf,
+) -> Result<serde_json::Value, Failure> {
+    let file = OnceFile::reserve(bundle)?;
+    let mut made = api.post(path, body).await?;
+    let text =
+        serde_json::to_vec_pretty(&made["bundle"]).map_err(|error| Failure::from_error(Exit::Bug, &error))?;
+    made["bundle"] = serde_json::json!(file.fill(&text)?);
+    Ok(made)
 }
 
 #[cfg(test)]

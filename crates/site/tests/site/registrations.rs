@@ -25,6 +25,20 @@ async fn the_same_key_gets_the_same_id_and_another_key_another() {
 }
 
 #[tokio::test]
+async fn another_key_for_secrets_is_audited() {
+    let test = TestSite::new().await;
+    let id = register(&test.site, 1, NOTHING).await.client_id;
+    let mut other = device(1);
+    other.encryption_certificate = device(2).encryption_certificate;
+    for _ in 0..2 {
+        test.site.register_client(None, other.clone(), NOTHING).await.unwrap();
+    }
+    let rows = test.site.list_audit(None, 100).await.unwrap();
+    let acts: Vec<_> = rows.iter().filter(|row| row.object == id.to_string()).map(|row| &*row.act).collect();
+    assert_eq!(acts, ["device.encrypt-to", "device.register"]);
+}
+
+#[tokio::test]
 async fn a_rule_approves_by_evidence_and_the_record_names_it() {
     let test = TestSite::new().await;
     let stranger = register(&test.site, 1, NOTHING).await;

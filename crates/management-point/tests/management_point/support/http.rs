@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use proto::http_signature::{self, RequestToSign, verify_answer};
+use proto::http_signature::{self, Answered, RequestToSign, verify_answer};
 use proto::id::{ClientId, Guid};
 use proto::message::SigningKey as _;
 use proto::reason::Reason;
@@ -81,6 +81,15 @@ impl Ask {
         self.header(http_signature::CERTIFICATE, &certificate)
     }
 
+    /// What a signed answer to it is tied to.
+    pub(crate) fn asked(&self) -> Asked {
+        let signature = self.headers.iter().find(|(name, _)| name == http_signature::SIGNATURE);
+        Asked {
+            message_id: self.message_id.expect("a signed request"),
+            signature: signature.map(|(_, value)| value.clone()).expect("a signed request"),
+        }
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let mut bytes =
             format!("{} {} HTTP/1.1\r\nHost: mp\r\nConnection: close\r\n", self.method, self.target);
@@ -95,6 +104,18 @@ impl Ask {
 
     pub(crate) async fn send(&self, address: SocketAddr) -> Answer {
         send_raw(address, &self.bytes()).await
+    }
+}
+
+/// Id and signature of a request.
+pub(crate) struct Asked {
+    message_id: Guid,
+    signature: String,
+}
+
+impl Asked {
+    pub(crate) fn answered(&self) -> Answered<'_> {
+        Answered { message_id: self.message_id, signature: &self.signature }
     }
 }
 
@@ -120,10 +141,10 @@ impl Answer {
         self.header(proto::reason::HEADER).map(|code| code.parse().unwrap())
     }
 
-    /// Whether the site signed this answer to that message.
-    pub(crate) fn is_signed_by(&self, site: &site::Site, message: Guid) -> bool {
+    /// Whether the site signed this answer to that request.
+    pub(crate) fn is_signed_by(&self, site: &site::Site, asked: &Asked) -> bool {
         let chain = site.message_chain();
-        verify_answer(&chain[0], self.status, message, |name| self.header(name), &self.body).is_ok()
+        verify_answer(&chain[0], self.status, asked.answered(), |name| self.header(name), &self.body).is_ok()
     }
 
     /// The XML of a reply message.
