@@ -44,9 +44,9 @@ pub async fn run(
             device.reload(folder.load()?);
             // A request under way is finished: it may have changed something at the site.
             let outcome = cycles.run(&mut device).await;
-            drop(lock);
             let poll = intervals.poll.unwrap_or_else(|| device.state().policy.settings.polling());
             schedule.ended(outcome, poll, device.now(), runtime::id::random());
+            drop(lock);
         }
         tokio::select! {
             () = drain.started() => {}
@@ -201,6 +201,9 @@ mod tests {
 
         until("a heartbeat", || site.site().reports.len() == 1).await;
         until("its state on the disk", || folder.load().unwrap().contact.heartbeat.is_some()).await;
+        // The next poll counts from the end of the cycle: the clock must not move before it.
+        let cycle_ended = || folder.try_lock().is_ok();
+        until("the end of the cycle", cycle_ended).await;
         let asked = |site: &FakeSite| {
             let seen = site.take_seen();
             seen.iter().filter(|seen| seen.endpoint == Some(MessageEndpoint::PolicyManager)).count()
@@ -214,6 +217,7 @@ mod tests {
             polls == 1
         })
         .await;
+        until("the end of the second cycle", cycle_ended).await;
         assert_eq!(site.site().reports.len(), 1, "a heartbeat is due in a week");
 
         // New settings are reported at once.

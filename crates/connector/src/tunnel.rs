@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use proto::id::Thumbprint;
+use proto::limits;
 use proto::link::{FromGateway, TUNNEL_ALPN};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
@@ -25,6 +26,8 @@ use crate::stream::{Gone, RequestStream};
 
 /// Time for the gateway's control Hello, which names its shard, after the handshake.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest control message taken from a gateway: 256 events or a few thousand counters.
+const GATEWAY_MESSAGE_BYTES: usize = 2 * limits::LINK_MESSAGE_BYTES;
 /// Bytes read from the connection at once.
 const READ_SIZE: usize = 64 * 1024;
 
@@ -93,7 +96,14 @@ pub(crate) trait Handler: Send {
 impl Tunnel {
     /// A tunnel over a connection that was just made, with at most `max_requests` under way.
     pub(crate) fn new(max_requests: u32) -> Arc<Self> {
-        let config = Config { max_streams: max_requests, ..Config::default() };
+        let config = Config {
+            max_streams: max_requests,
+            // What a gateway reports is small; one in the wrong hands shall not fill this host's memory.
+            max_control: GATEWAY_MESSAGE_BYTES,
+            // A control message is JSON within which the signed document is a JSON text: its quotes double.
+            control_queue: 2 * limits::SNAPSHOT_BYTES,
+            ..Config::default()
+        };
         let side = ConnectorSide::new(config, std::time::Instant::now());
         let shared = Shared { side, streams: HashMap::new(), closed: None };
         Arc::new(Self { shared: Mutex::new(shared), changed: Notify::new() })

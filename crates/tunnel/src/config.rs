@@ -11,7 +11,7 @@ const KIB: usize = 1024;
 /// bound, so that no file can switch a limit off.
 ///
 /// Worst case held for one tunnel: `max_streams` × (`stream_credit` received and not yet consumed by the
-/// caller + `stream_queue` not yet sent + `max_head`), and `max_control` in each direction.
+/// caller + `stream_queue` not yet sent + `max_head`), `max_control`, and `control_queue`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Streams open at once. Told to the peer; a gateway keeps to the smaller of its own and the
@@ -24,9 +24,12 @@ pub struct Config {
     pub stream_credit: u32,
     /// Longest head taken from the peer, bytes. 1 KiB to 64 KiB; default 64 KiB.
     pub max_head: u32,
-    /// Longest control message taken from the peer, and the sum of those waiting to be sent, bytes. Not told to
-    /// the peer, so both ends need the same value. 64 KiB to 1 GiB; default 64 MiB, a whole snapshot.
+    /// Longest control message taken from the peer, bytes. Not told to the peer, so it must know what it may
+    /// send. 64 KiB to 1 GiB; default 64 MiB, a whole snapshot. A side that is sent no snapshots, and may face
+    /// somebody who took the other over, says less.
     pub max_control: usize,
+    /// Bytes of control messages that may wait to be sent. 64 KiB to 1 GiB; default 64 MiB.
+    pub control_queue: usize,
     /// Bytes of one stream that may wait for their turn. 64 KiB to 16 MiB; default 256 KiB, one write.
     pub stream_queue: usize,
     /// Length at which [`next_bytes`](crate::Side::next_bytes) stops adding frames; the last frame may
@@ -53,6 +56,7 @@ impl Default for Config {
             stream_credit: *Hello::STREAM_CREDIT.start(),
             max_head: *Hello::MAX_HEAD.end(),
             max_control: 64 * KIB * KIB,
+            control_queue: 64 * KIB * KIB,
             stream_queue: 256 * KIB,
             output: 256 * KIB,
             idle: Duration::from_secs(5),
@@ -74,6 +78,7 @@ impl Config {
             stream_credit: within(self.stream_credit, Hello::STREAM_CREDIT),
             max_head: within(self.max_head, Hello::MAX_HEAD),
             max_control: within(self.max_control, MAX_HEAD..=KIB * KIB * KIB),
+            control_queue: within(self.control_queue, MAX_HEAD..=KIB * KIB * KIB),
             stream_queue: within(self.stream_queue, 64 * KIB..=16 * KIB * KIB),
             output: within(self.output, 64 * KIB..=4 * KIB * KIB),
             idle: within(self.idle, interval.clone()),

@@ -114,7 +114,7 @@ pub enum ControlError {
     /// A message has at least one byte.
     #[error("the control message is empty")]
     Empty,
-    /// With what is waiting it would pass `max_control`.
+    /// With what is waiting it would pass `control_queue`.
     #[error("too many bytes of control messages are waiting")]
     Full,
 }

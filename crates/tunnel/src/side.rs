@@ -207,7 +207,7 @@ impl<R: Role> Side<R> {
         if message.is_empty() {
             return Err(ControlError::Empty);
         }
-        if message.len() > self.config.max_control.saturating_sub(self.control_out.len()) {
+        if message.len() > self.config.control_queue.saturating_sub(self.control_out.len()) {
             return Err(ControlError::Full);
         }
         let is_first = self.control_out.is_empty();

@@ -314,7 +314,7 @@ fn no_more_streams_open_than_the_connector_allows_and_each_slot_is_used_again() 
 
 #[test]
 fn what_cannot_be_taken_is_refused_to_the_caller() {
-    let mut pair = Pair::new(Config { max_head: 2000, max_control: 100_000, ..Config::default() });
+    let mut pair = Pair::new(Config { max_head: 2000, control_queue: 100_000, ..Config::default() });
     assert_eq!(pair.gateway.open(pair.now, Bytes::new(), true), Err(OpenError::NotReady));
     pair.exchange();
     assert_eq!(pair.gateway.open(pair.now, body(0, 2001), true), Err(OpenError::HeadTooLarge));
