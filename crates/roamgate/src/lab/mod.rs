@@ -43,7 +43,7 @@ pub(crate) async fn run(arguments: LabArgs) -> Result<(), Failure> {
         }
         Isolation::None(reason) => show.note(&format!(
             "This system gives no network namespaces to devices ({reason}).\n\
-             They share the machine's network; addresses are checked instead.",
+             They share the machine's network; which way each request came is read from the site's records.",
         )),
     }
     let hosts = Hosts::start(&folder.path, &show).await?;
