@@ -37,6 +37,9 @@ pub(crate) enum Command {
     /// Tokens that let devices on the internet register
     #[command(subcommand)]
     BulkToken(BulkTokenCommand),
+    /// What approves a device without an operator
+    #[command(subcommand)]
+    ApprovalRule(ApprovalRuleCommand),
     /// Devices: who they are, whether they are trusted
     #[command(subcommand)]
     Device(DeviceCommand),
@@ -221,6 +224,18 @@ pub(crate) enum BulkTokenCommand {
     Unblock {
         #[arg(value_parser = named())]
         id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApprovalRuleCommand {
+    /// The rules, in the order in which they are asked
+    List,
+    /// Replace the whole list
+    Set {
+        /// `bulk-token` (as each token says), `network=192.0.2.0/24` (devices inside), `manual`
+        #[arg(required = true)]
+        rules: Vec<String>,
     },
 }
 

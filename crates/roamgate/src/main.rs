@@ -65,6 +65,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Site(SiteCommand::Init(arguments)) => command::site::init::run(arguments, format).await?,
         Command::Site(SiteCommand::Show) => command::site::show(&api()?, format).await?,
         Command::BulkToken(command) => command::bulk_token::run(command, &api()?, format).await?,
+        Command::ApprovalRule(command) => command::approval_rule::run(command, &api()?, format).await?,
         Command::Device(command) => command::device::run(command, &api()?, format).await?,
         Command::Gateway(command) => command::gateway::run(command, &api()?, format).await?,
         Command::ConnectionPoint(command) => command::connection_point::run(command, &api()?, format).await?,

@@ -200,6 +200,7 @@ fn summary(device: &Device) -> String {
     let blocked = if device.blocked { ", blocked" } else { "" };
     let trust = match device.approval {
         Approval::Approved => format!("approved by {}", decided_by(&device.approval_by)),
+        Approval::Held if device.approval_by == NO_RULE => "held: no rule approves it".to_owned(),
         Approval::Held => format!("held by {}", decided_by(&device.approval_by)),
     };
     let policy =
@@ -214,6 +215,9 @@ fn summary(device: &Device) -> String {
 
 /// How the site writes operators among those who decide.
 const OPERATOR: &str = "operator:";
+
+/// What the site writes where no approval rule fitted.
+const NO_RULE: &str = "no rule";
 
 /// `operator anna`, `rule network (10.0.0.0/8)`, `rule bulk-token (token …)`.
 fn decided_by(decided: &str) -> String {

@@ -4,6 +4,7 @@
 //! there, and whoever shows no key, is refused. A handler turns words into one call of the site,
 //! on behalf of the operator and the address that the request came from, and its result into JSON.
 
+mod approval_rule;
 mod audit;
 mod authenticate;
 mod bulk_token;

@@ -10,7 +10,8 @@ use http::StatusCode;
 use super::authenticate::{Caller, guard};
 use super::error::{ApiError, Code};
 use super::{
-    Api, audit, bulk_token, connection_point, device, gateway, key, log, policy, request, role, setting, site,
+    Api, approval_rule, audit, bulk_token, connection_point, device, gateway, key, log, policy, request,
+    role, setting, site,
 };
 
 /// What all paths begin with.
@@ -68,6 +69,8 @@ const fn change(verb: Verb, path: &'static str, handler: Handler) -> Route {
 pub(crate) const ROUTES: &[Route] = &[
     read("/site", |verb| on(verb, site::show)),
     read("/site/root", |verb| on(verb, site::show_root)),
+    read("/approval-rules", |verb| on(verb, approval_rule::list)),
+    change(Verb::Put, "/approval-rules", |verb| on(verb, approval_rule::set)),
     read("/bulk-tokens", |verb| on(verb, bulk_token::list)),
     change(Verb::Post, "/bulk-tokens", |verb| on(verb, bulk_token::create)),
     read("/bulk-tokens/{id}", |verb| on(verb, bulk_token::show)),

@@ -99,6 +99,14 @@ async fn every_route_does_its_work_for_an_operator() {
     let root = walk.get("/site/root", "").await;
     assert!(root["pem"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----\nMII"));
 
+    assert_eq!(walk.get("/approval-rules", "").await[0]["rule"], "bulk-token");
+    let rules = json!({"rules": ["network=127.0.0.0/8", "bulk-token"]});
+    let rules = walk.call("PUT", "/approval-rules", "", Some(rules), 200).await;
+    assert_eq!((&rules[0]["argument"], &rules[1]["rule"]), (&json!("127.0.0.0/8"), &json!("bulk-token")));
+    let wrong = json!({"rules": ["network=everywhere"]});
+    let refused = walk.call("PUT", "/approval-rules", "", Some(wrong), 400).await;
+    assert!(refused["error"]["fix"].as_str().unwrap().contains("network=192.0.2.0/24"), "{refused}");
+
     // Before there is a gateway there is no line that an administrator could paste.
     let early = walk.call("POST", "/bulk-tokens", "", Some(json!({})), 201).await;
     assert!(early.get("setup_line").is_none() && early["state"] == "valid", "{early}");

@@ -1,5 +1,6 @@
 //! One file a noun: each turns words of the command line into calls of the operator API.
 
+pub(crate) mod approval_rule;
 pub(crate) mod audit;
 pub(crate) mod bulk_token;
 pub(crate) mod config;
