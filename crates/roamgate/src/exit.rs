@@ -2,27 +2,7 @@
 
 use std::fmt;
 
-/// Exit codes of `roamgate` and `roamgate-client`. Stable: scripts rely on them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Exit {
-    /// Something failed that should not: please report it.
-    Bug = 1,
-    /// The command line or a configuration file is wrong.
-    Usage = 2,
-    /// What was named does not exist.
-    NotFound = 3,
-    /// The site, or the system, refused.
-    Refused = 4,
-    /// It collides with what is there already.
-    Conflict = 5,
-    /// Nobody answered.
-    Unreachable = 6,
-    /// A check found problems.
-    Problems = 7,
-    /// Not in time.
-    TimedOut = 9,
-}
+pub(crate) use client::cli::Exit;
 
 /// Why a command failed, for the person at the terminal.
 #[derive(Debug)]
@@ -61,22 +41,6 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-impl Exit {
-    /// The word that stands above the message.
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Bug => "bug",
-            Self::Usage => "usage",
-            Self::NotFound => "not-found",
-            Self::Refused => "refused",
-            Self::Conflict => "conflict",
-            Self::Unreachable => "unreachable",
-            Self::Problems => "problems",
-            Self::TimedOut => "timed-out",
-        }
-    }
-}
 
 impl miette::Diagnostic for Failure {
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runtime::config::HumanDuration;
 
-/// Exit codes, as the help shows them; the numbers are those of `problem::Exit`.
+/// Exit codes, as the help shows them; the numbers are those of [`Exit`](super::Exit).
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 bug, 2 usage, 3 not found, 4 refused, 5 conflict, \
 6 unreachable, 7 a check found problems, 8 partly done, 9 timed out.";
 

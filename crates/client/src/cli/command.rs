@@ -21,7 +21,8 @@ use runtime::telemetry::{Console, Level, LogHandle, LogInitError};
 use runtime::{Clock, Drain};
 
 use super::arguments::{Arguments, Command, Common, Output, SetupArguments};
-use super::problem::{Exit, Problem};
+use super::exit::Exit;
+use super::problem::Problem;
 
 /// How long a command waits for the service to finish what it is doing.
 const TURN: Duration = Duration::from_secs(75);

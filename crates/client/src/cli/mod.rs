@@ -2,12 +2,15 @@
 
 mod arguments;
 mod command;
+mod exit;
 mod problem;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+
+pub use self::exit::Exit;
 
 use self::arguments::Arguments;
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use super::exit::Exit;
 use crate::device::RequestError;
 use crate::failure::CallError;
 use crate::policy::PolicyError;
@@ -18,36 +19,6 @@ pub(crate) fn keep_lines_whole() {
     // Only a second call fails, and it would set the same.
     let _ =
         miette::set_hook(Box::new(|_| Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())));
-}
-
-/// Exit codes, the same for every command of Roamgate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Exit {
-    /// Done.
-    Done = 0,
-    /// A fault of ours.
-    Bug = 1,
-    /// The command line.
-    Usage = 2,
-    /// Not found.
-    NotFound = 3,
-    /// Refused.
-    Refused = 4,
-    /// A conflict with what is there.
-    Conflict = 5,
-    /// Unreachable.
-    Unreachable = 6,
-    /// Partly done.
-    Partly = 8,
-    /// Timed out.
-    TimedOut = 9,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
 }
 
 /// A failure as it is shown.
