@@ -2,7 +2,7 @@
 //! and 12, in framing and meaning. One site a folder, its clock at the moment of the recording.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use proto::http_signature::read_certificates;
@@ -336,26 +336,27 @@ fn check_envelope(folder: &str, which: &str, answer: &Answer) {
     open_with_openssl(&answer.body, &opened);
 }
 
-/// The same by a program that is not ours, where it is installed.
+/// The same by a program that is not ours, where it is installed: the device's key opens it, another
+/// key does not.
 fn open_with_openssl(envelope: &[u8], expected: &[u8]) {
     let folder = tempfile::tempdir().unwrap();
-    let (sealed, opened) = (folder.path().join("sealed"), folder.path().join("opened"));
-    fs::write(&sealed, envelope).unwrap();
-    let run = Command::new("openssl")
-        .args(["cms", "-decrypt", "-inform", "DER", "-binary", "-in"])
-        .arg(&sealed)
-        .arg("-inkey")
-        .arg(wire("keys/sdk-client-test-key.pem"))
-        .arg("-out")
-        .arg(&opened)
-        .status();
-    match run {
-        Ok(status) => {
-            assert!(status.success());
-            assert_eq!(fs::read(&opened).unwrap(), expected);
-        }
-        Err(error) => println!("openssl not asked: {error}"),
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("sealed"), envelope).unwrap();
+    let other = Command::new("openssl").args(["genrsa", "-out"]).arg(path("other.pem")).arg("2048").output();
+    if let Err(error) = other {
+        println!("SKIPPED: openssl is not installed ({error}); ./test.sh installs it");
+        return;
     }
+    let open = |key: &Path, opened: &Path| {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["cms", "-decrypt", "-inform", "DER", "-binary", "-in"]).arg(path("sealed"));
+        openssl.arg("-inkey").arg(key).arg("-out").arg(opened).output().unwrap().status.success()
+    };
+    assert!(open(&wire("keys/sdk-client-test-key.pem"), &path("opened")));
+    assert_eq!(fs::read(path("opened")).unwrap(), expected);
+    // A wrong key may end in rubbish instead of an error, by chance of its padding.
+    let told = open(&path("other.pem"), &path("rubbish"));
+    assert!(!told || fs::read(path("rubbish")).unwrap() != expected, "another key opens it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
