@@ -17,8 +17,7 @@ need openssl openssl
 need curl curl
 need ip iproute2
 need unshare util-linux
-need cc gcc
-need python3 python3
+need cc build-essential
 if [ -n "$missing" ]; then
     echo "Installing what the tests need beyond Rust:$missing"
     sudo=""
