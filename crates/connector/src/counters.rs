@@ -269,7 +269,7 @@ mod tests {
 
     fn planned(target: &str, token: bool) -> Plan {
         let roles =
-            Roles::new(&[RoleTarget { role: RoleId::FIRST, internal_url: "http://mp.example:80".into() }]).0;
+            Roles::new(&[RoleTarget { role: RoleId::FIRST, internal_url: "http://mp.example:80".into(), trust: proto::link::RoleTrust::Site, client_certificate: false }]).0;
         let headers = if token { vec![("authorization".into(), "Bearer x".into())] } else { Vec::new() };
         let head = RequestHead {
             request: RequestId::new(Guid::nil()),

@@ -365,7 +365,10 @@ impl Handler for GatewayHandler {
             FromGateway::Events { events } if self.may_report() => {
                 self.context.uplink.report(&events::of_gateway(events));
             }
-            FromGateway::Counters { .. } | FromGateway::Events { .. } => {}
+            FromGateway::WantKeys { tenant } if self.may_report() => {
+                self.context.uplink.state([link::Up::WantKeys { tenant }]);
+            }
+            FromGateway::Counters { .. } | FromGateway::Events { .. } | FromGateway::WantKeys { .. } => {}
         }
         true
     }

@@ -186,7 +186,7 @@ mod tests {
             address: "127.0.0.1:1".into(),
             host: "gw.example".into(),
         }]);
-        known.set_roles(vec![RoleTarget { role: RoleId::FIRST, internal_url: "http://mp".into() }]);
+        known.set_roles(vec![RoleTarget { role: RoleId::FIRST, internal_url: "http://mp".into(), trust: proto::link::RoleTrust::Site, client_certificate: false }]);
         known.set_withdrawn(vec![Thumbprint::of(b"x")]);
         known.set_version(7);
         known.save().unwrap();

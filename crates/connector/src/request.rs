@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn roles() -> Roles {
-        let target = RoleTarget { role: RoleId::FIRST, internal_url: "http://mp.example:8080".into() };
+        let target = RoleTarget { role: RoleId::FIRST, internal_url: "http://mp.example:8080".into(), trust: proto::link::RoleTrust::Site, client_certificate: false };
         Roles::new(&[target]).0
     }
 
@@ -142,6 +142,7 @@ mod tests {
             role: RoleId::FIRST,
             target: target.into(),
             external: String::new(),
+            certificate: None,
             headers: Vec::new(),
             body_length: None,
         }

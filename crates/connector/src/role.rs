@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Result<Role, BadRole> {
-        Role::parse(&RoleTarget { role: RoleId::FIRST, internal_url: url.into() })
+        Role::parse(&RoleTarget { role: RoleId::FIRST, internal_url: url.into(), trust: proto::link::RoleTrust::Site, client_certificate: false })
     }
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn one_bad_role_does_not_hide_the_others() {
-        let target = |role, url: &str| RoleTarget { role: RoleId::new(role), internal_url: url.into() };
+        let target = |role, url: &str| RoleTarget { role: RoleId::new(role), internal_url: url.into(), trust: proto::link::RoleTrust::Site, client_certificate: false };
         let (roles, bad) = Roles::new(&[target(1, "nonsense"), target(2, "http://mp")]);
         assert_eq!(bad.len(), 1);
         assert!(roles.find(RoleId::new(1)).is_none() && roles.find(RoleId::new(2)).is_some());

@@ -167,6 +167,7 @@ impl Arrived<'_> {
             role: passage.role,
             target: passage.target,
             external: format!("https://{host}{}", self.head.uri),
+            certificate: None,
             headers: headers::inward(&self.head.headers),
             body_length: match length {
                 BodyLength::Known(length) => Some(length),

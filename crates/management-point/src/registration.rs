@@ -252,6 +252,7 @@ fn response(
         client_id,
         approval,
         pre_auth_token,
+        cloud_gateway: None,
     }
 }
 

@@ -14,6 +14,8 @@ pub enum Caller {
     Anonymous,
     /// A client certificate whose chain the site trusts (PKI).
     Certificate,
+    /// A token of an onboarded tenant: an Entra device or user.
+    Entra,
     /// A bulk registration token.
     Bulk,
     /// A self-prove token, with its key.
@@ -28,9 +30,10 @@ pub enum Caller {
 
 impl Caller {
     /// Every class, for tests that walk the whole matrix.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Anonymous,
         Self::Certificate,
+        Self::Entra,
         Self::Bulk,
         Self::SelfProve,
         Self::PreAuth,
@@ -87,7 +90,7 @@ const DEVICE: &[Caller] = &[Caller::Device, Caller::User];
 /// Registered devices, by token or by certificate.
 const DEVICE_OR_CERTIFICATE: &[Caller] = &[Caller::Device, Caller::User, Caller::Certificate];
 /// Who may ask the token service: identities, never a token that came from it.
-const IDENTITY: &[Caller] = &[Caller::Bulk, Caller::SelfProve];
+const IDENTITY: &[Caller] = &[Caller::Certificate, Caller::Entra, Caller::Bulk, Caller::SelfProve];
 
 /// Everything that may be asked, in the order of the protocol reference (section 1.1).
 pub static ENDPOINTS: &[Endpoint] = &[

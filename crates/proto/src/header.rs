@@ -4,7 +4,7 @@
 //! somebody is dropped because nobody thought of letting it through (R45). The connection point
 //! applies the same lists again, since a gateway is not believed.
 
-use crate::http_signature;
+use crate::{client_certificate, http_signature};
 use crate::reason;
 
 /// From a device to a role, besides [`http_signature::HEADERS`]: what the clients of the protocol
@@ -40,7 +40,7 @@ const OUTWARD: &[&str] = &[
 
 /// Names of headers that may pass from a device to a role, in lower case.
 pub fn inward() -> impl Iterator<Item = &'static str> {
-    INWARD.iter().chain(http_signature::HEADERS).copied()
+    INWARD.iter().chain(http_signature::HEADERS).chain(client_certificate::HEADERS).copied()
 }
 
 /// Names of headers that may pass from a role to a device, in lower case.

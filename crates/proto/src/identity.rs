@@ -2,6 +2,7 @@
 //! token needs is judged.
 
 use crate::endpoint::Caller;
+use crate::entra::EntraToken;
 use crate::id::{ClientId, Guid, Thumbprint};
 use crate::reason::Reason;
 use crate::time::Timestamp;
@@ -22,6 +23,10 @@ pub enum Method {
 }
 
 impl Method {
+    /// Every method, the preferred one first.
+    pub const PREFERENCE: [Self; 4] =
+        [Self::Certificate, Self::EntraDevice, Self::EntraUser, Self::SiteToken];
+
     /// The name on the wire of the operator API, and in the database.
     pub const fn name(self) -> &'static str {
         match self {
@@ -55,6 +60,8 @@ pub enum Identity {
         /// Its thumbprint.
         thumbprint: Thumbprint,
     },
+    /// A token of an onboarded tenant, shown with a key of the caller's own.
+    Entra(EntraToken),
     /// A token, and the key that it is bound to.
     Token(Token),
 }
@@ -65,6 +72,7 @@ impl Identity {
         match self {
             Self::Anonymous => Caller::Anonymous,
             Self::Certificate { .. } => Caller::Certificate,
+            Self::Entra(_) => Caller::Entra,
             Self::Token(token) => token.class.caller(),
         }
     }
@@ -73,7 +81,7 @@ impl Identity {
     pub fn device(&self) -> Option<ClientId> {
         match self {
             Self::Token(token) => token.device,
-            Self::Anonymous | Self::Certificate { .. } => None,
+            Self::Anonymous | Self::Certificate { .. } | Self::Entra(_) => None,
         }
     }
 }
@@ -195,6 +203,7 @@ mod tests {
             device: Some(ClientId::new(Guid::nil())),
             user: None,
             bulk: None,
+            entra: None,
             confirmation: Some(Thumbprint::of(b"mine")),
             not_before: Timestamp::from_seconds(0),
             expires: Timestamp::from_seconds(100),

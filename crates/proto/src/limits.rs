@@ -17,6 +17,22 @@ pub const OWN_HEADER_BYTES: usize = 2048;
 /// Longest certificate header in bytes: base64 of a chain of at most three certificates.
 pub const CERTIFICATE_HEADER_BYTES: usize = 16 * 1024;
 
+/// Certificates of a shown chain that are looked at (R3: no path is longer than six).
+pub const CHAIN_CERTIFICATES: usize = 8;
+/// Longest path from leaf to root, both counted (R3).
+pub const PATH_CERTIFICATES: usize = 6;
+/// Longest certificate of a shown chain in bytes.
+pub const CHAIN_CERTIFICATE_BYTES: usize = 64 * 1024;
+
+// --- what the site fetches (R6, R13) ---
+
+/// Largest certificate revocation list in bytes: some 10⁶ serials.
+pub const CRL_BYTES: usize = 48 * 1024 * 1024;
+/// Largest key set of an identity provider in bytes. Entra's has some 20,000.
+pub const KEY_SET_BYTES: usize = 1024 * 1024;
+/// Most keys of one provider.
+pub const KEY_SET_KEYS: usize = 100;
+
 // --- names (R28) ---
 
 /// Longest name of a device, role, gateway, operator or note in characters.
@@ -74,6 +90,8 @@ pub const DISCOVERY_PROPERTIES: usize = 64;
 /// Longest value of a discovery property in characters; longer is refused (R28).
 pub const DISCOVERY_VALUE_CHARS: usize = 512;
 /// Longest registration hint in characters; longer is refused. Some 1,650 is usual [observed].
+/// Longest list of gateways in a registration's answer, in bytes.
+pub const CLOUD_GATEWAY_LIST_BYTES: usize = 64 * 1024;
 pub const REGISTRATION_HINT_CHARS: usize = 8192;
 /// Most policy assignments in one reply, and rules, actions or instances in one policy body.
 pub const POLICY_ENTRIES: usize = 10_000;

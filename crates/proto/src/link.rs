@@ -40,6 +40,23 @@ pub struct RoleTarget {
     pub role: RoleId,
     /// Base URL inside, `http://host:port` or `https://host:port`, without a path.
     pub internal_url: String,
+    /// By whom an `https:` role's certificate must have been issued.
+    pub trust: RoleTrust,
+    /// Whether the role demands the connection point's own client certificate.
+    pub client_certificate: bool,
+}
+
+/// Under whose root a role shows its HTTPS certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "by")]
+pub enum RoleTrust {
+    /// The site's own (enhanced HTTP).
+    Site,
+    /// The organisation's PKI: the site's trust list.
+    Pki {
+        /// Authorities that may have issued it.
+        list: crate::pki::TrustList,
+    },
 }
 
 /// A gateway as a connection point knows it: whom to dial.
@@ -119,6 +136,12 @@ pub enum Up {
     NeedSnapshot {
         /// The version that is there.
         have: u64,
+    },
+    /// A gateway met a token signed by a key of this tenant that it does not know. A hint; the site
+    /// fetches at most twice a minute, whoever asks.
+    WantKeys {
+        /// The tenant.
+        tenant: Guid,
     },
 }
 
@@ -234,6 +257,12 @@ pub enum FromGateway {
         /// At most 256 at a time.
         events: Vec<Event>,
     },
+    /// A token was signed by a key of this tenant that is not known here; said at most once in 30
+    /// seconds for all tenants.
+    WantKeys {
+        /// The tenant.
+        tenant: Guid,
+    },
 }
 
 /// The head of a request inside a tunnel.
@@ -250,6 +279,9 @@ pub struct RequestHead {
     pub target: String,
     /// The external address as the device wrote it, for the field's log line.
     pub external: String,
+    /// The client certificate that opened the MutualAuth door. A hint that may only ever make a
+    /// management point refuse (R39): a message of another device's than this certificate's.
+    pub certificate: Option<Thumbprint>,
     /// Headers that may pass.
     pub headers: Vec<(String, String)>,
     /// Length of the body, when the device stated it.

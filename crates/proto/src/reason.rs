@@ -133,6 +133,9 @@ reasons! {
     MalformedRequest = 1005, Gateway, 400, None, Stop,
         "The request is not well-formed HTTP, or it can be read in two ways.",
         "Look at the client or the proxy that sent it; the request id finds it in CMGService.log.";
+    RoleInHttpMode = 1006, Gateway, 403, None, Stop,
+        "The management point is in plain HTTP mode, and such a one takes nothing from gateways.",
+        "Switch it to enhanced HTTP: `roamgate role set ROLE --mode ehttp`. Nothing is to be done on the clients.";
     NoSnapshot = 1101, Gateway, 503, None, Retry,
         "The gateway has not yet received what the site publishes.",
         "Check that a connection point is running and reaches this gateway (`roamgate gateway show`).";
@@ -172,12 +175,42 @@ reasons! {
     DeviceBlocked = 1207, Gateway, 403, TOKEN, Stop,
         "The device was blocked by an operator.",
         "If it should come back: `roamgate device unblock ID`. The audit trail says who blocked it.";
+    TenantDisabled = 1208, Gateway, 403, TOKEN, Stop,
+        "Authentication by the token's tenant is switched off at this site.",
+        "If it should count again: `roamgate tenant enable TENANT`. The audit trail says who switched it off.";
+    TenantKeysTooOld = 1209, Gateway, 401, TOKEN, Retry,
+        "The signing keys of the token's tenant could not be fetched for more than a day, so they no longer count.",
+        "`roamgate tenant list` shows what the last attempts met; the site fetches again by itself.";
     NoClientCertificate = 1301, Gateway, 401, CERTIFICATE, Stop,
         "The MutualAuth door needs a client certificate that the site trusts, or a token, and got neither.",
         "Give the device a bulk registration token or a certificate; a self-signed certificate alone proves nothing here.";
     TokenKeyMissing = 1302, Gateway, 401, TOKEN, Stop,
         "The token is bound to a key, and the connection did not show that key's certificate.",
         "The client must present its own certificate in the TLS handshake. A proxy that ends TLS in between makes that impossible.";
+    CertificateUnknownIssuer = 1311, Gateway, 401, CERTIFICATE, Stop,
+        "The client certificate was issued by an authority that leads to no root that the site trusts.",
+        "`roamgate trace` with the request id names the issuer. Add the root and every intermediate: `roamgate trust add FILE`.";
+    CertificateExpired = 1312, Gateway, 401, CERTIFICATE, Renew,
+        "The client certificate, or an authority of its chain, has expired.",
+        "Renew it. Meanwhile the device goes on by its self-prove token or its registered key; a bulk registration token on the installed client helps, too.";
+    CertificateNotYetValid = 1313, Gateway, 401, CERTIFICATE, Retry,
+        "The client certificate is not valid yet.",
+        "Compare the clocks of the authority and of this gateway's host.";
+    CertificateRevoked = 1314, Gateway, 401, CERTIFICATE, Stop,
+        "The client certificate, or an authority of its chain, was revoked by its issuer.",
+        "`roamgate trace` with the request id says by which list and when. A device that should come back needs a new certificate.";
+    RevocationUnknown = 1315, Gateway, 401, CERTIFICATE, Retry,
+        "The revocation list of an issuer in the chain is missing or out of date, so nobody knows whether the certificate still holds.",
+        "`roamgate trust list` shows which list and what the last fetch met. Publish the list where the site reaches it, or upload it: `roamgate trust crl FILE`.";
+    CertificateUsage = 1316, Gateway, 401, CERTIFICATE, Stop,
+        "The certificate may not be used by a client: it is for something else, or an authority's.",
+        "Issue one with the usage client authentication (1.3.6.1.5.5.7.3.2).";
+    CertificateWeak = 1317, Gateway, 401, CERTIFICATE, Stop,
+        "A key or signature of the client certificate's chain is too weak.",
+        "Issue it with RSA 2048 bits or P-256 at least, signed with SHA-256 or better.";
+    CertificateInvalid = 1318, Gateway, 401, CERTIFICATE, Stop,
+        "The client certificate's chain is not valid.",
+        "`roamgate trust check --certificate FILE` says what is wrong with it.";
     LinkRefused = 1401, Gateway, 403, None, Stop,
         "A program asked for a tunnel without the certificate of a connection point of this site.",
         "Use the bundle that `roamgate connection-point add` wrote for this very host.";
@@ -233,12 +266,24 @@ reasons! {
     SignatureRequired = 3107, ManagementPoint, 200, None, Stop,
         "The device signs its requests, or the site demands it, and this request is not signed.",
         "If the device was replaced by another client, delete its record and register it anew; else somebody uses its token.";
+    ClockSkewed = 3108, ManagementPoint, 200, None, Retry,
+        "The device's clock is off by more than the site tolerates.",
+        "Set the device's clock. Our own client corrects itself by the site's time and tries again.";
+    MethodNotForMode = 3109, ManagementPoint, 403, None, Stop,
+        "This management point's mode does not take clients that prove themselves in this way, from there.",
+        "`roamgate role show ROLE` prints which method goes with which mode; enhanced HTTP takes all of them.";
+    CertificateOfAnother = 3110, ManagementPoint, 200, None, Stop,
+        "The message is one device's, and the client certificate of the connection is another's.",
+        "One of the two was copied: look at both devices in the audit trail, and block the one that should not be.";
     IdentityRequired = 3201, ManagementPoint, 403, None, Stop,
         "This policy is for one device only, and the request did not prove which device asks.",
         "The client must send its signed identity headers.";
     NotYourPolicy = 3202, ManagementPoint, 403, None, Stop,
         "The policy is not assigned to the device that asks for it.",
         "Check the assignment; a device must ask only for what its own assignments name.";
+    UserPolicyNotForMethod = 3203, ManagementPoint, 403, None, Stop,
+        "Policy for a user needs that user's Entra token; a device with a certificate or a site token has no user.",
+        "Join the device to an onboarded tenant. With certificates and site tokens, policy for the device is all there is.";
     InsideTokenNotAccepted = 3301, ManagementPoint, 401, None, Renew,
         "The management point did not accept the token, or the proof of its key.",
         "`roamgate trace` with the request id shows the exact cause to the operator.";
@@ -248,6 +293,33 @@ reasons! {
     InsideTokenWrongEndpoint = 3303, ManagementPoint, 403, None, Stop,
         "A token of this class does not open this endpoint.",
         "Before registration a token opens registration and locations only.";
+    InsideCertificateRequired = 3310, ManagementPoint, 403, Some("Client certificate required"), Stop,
+        "This management point demands a client certificate, and none was shown.",
+        "From a gateway it is the connection point's own: name one in its configuration (`client_certificate`, `client_key`).";
+    InsideCertificateUnknownIssuer = 3311, ManagementPoint, 403, None, Stop,
+        "The client certificate was issued by an authority that leads to no root that the site trusts.",
+        "`roamgate trace` with the request id names the issuer. Add the root and every intermediate: `roamgate trust add FILE`.";
+    InsideCertificateExpired = 3312, ManagementPoint, 403, None, Renew,
+        "The client certificate, or an authority of its chain, has expired.",
+        "Renew it. The device goes on by its registered key until then.";
+    InsideCertificateNotYetValid = 3313, ManagementPoint, 403, None, Retry,
+        "The client certificate is not valid yet.",
+        "Compare the clocks of the authority and of the site host.";
+    InsideCertificateRevoked = 3314, ManagementPoint, 403, None, Stop,
+        "The client certificate, or an authority of its chain, was revoked by its issuer.",
+        "`roamgate trace` with the request id says by which list and when.";
+    InsideRevocationUnknown = 3315, ManagementPoint, 403, None, Retry,
+        "The revocation list of an issuer in the chain is missing or out of date.",
+        "`roamgate trust list` shows which list and what the last fetch met.";
+    InsideCertificateUsage = 3316, ManagementPoint, 403, None, Stop,
+        "The certificate may not be used by a client: it is for something else, or an authority's.",
+        "Issue one with the usage client authentication (1.3.6.1.5.5.7.3.2).";
+    InsideCertificateWeak = 3317, ManagementPoint, 403, None, Stop,
+        "A key or signature of the client certificate's chain is too weak.",
+        "Issue it with RSA 2048 bits or P-256 at least, signed with SHA-256 or better.";
+    InsideCertificateInvalid = 3318, ManagementPoint, 403, None, Stop,
+        "The client certificate's chain, or the proof of its key, is not valid.",
+        "`roamgate trust check --certificate FILE` says what is wrong with the chain.";
     RegistrationMalformed = 3401, ManagementPoint, 400, None, Stop,
         "The registration lacks something, or a value in it is out of bounds.",
         "The log names the value; names are at most 255 characters without control characters.";
@@ -278,6 +350,22 @@ reasons! {
         "The token names a device that the site does not know.",
         "The record was deleted, or the site was restored from a backup: the device must register again.";
 
+    StsUserNotDiscovered = 4007, TokenService, 403, Some("Un-authorized request"), Retry,
+        "The Entra user is not completely discovered: one of the two discoveries does not know the user.",
+        "`roamgate user show USER` says which discovery misses what; `roamgate tenant list` says whether both run.";
+    StsTenantDisabled = 4008, TokenService, 403, None, Stop,
+        "Authentication by the token's tenant is switched off at this site.",
+        "If it should count again: `roamgate tenant enable TENANT`.";
+    StsNotADevice = 4009, TokenService, 403, None, Stop,
+        "The Entra token speaks for an app and not for a device or a user.",
+        "A device gets its token against proof of its workplace-join key; an app's own token registers nothing.";
+    StsOtherEntraDevice = 4010, TokenService, 403, None, Stop,
+        "The Entra token speaks for another device than the one that this key is registered for.",
+        "If the device was joined anew, delete its old record or let it register again; if not, its token was copied.";
+    StsTenantKeysTooOld = 4011, TokenService, 401, None, Retry,
+        "The signing keys of the token's tenant could not be fetched for more than a day, so they no longer count.",
+        "`roamgate tenant list` shows what the last attempts met; the site fetches again by itself.";
+
     // --- site ---
     BulkTokenUsedUp = 5001, Site, 200, None, Stop,
         "The bulk registration token has been used by as many devices as it allows.",
@@ -288,6 +376,12 @@ reasons! {
     HardwareBlocked = 5003, Site, 200, None, Stop,
         "A blocked device came back under another name or key.",
         "If it should come back, unblock the old record first: `roamgate device unblock ID`.";
+    RecoveryWindowOver = 5004, Site, 200, None, Stop,
+        "The device was away for longer than its recovery window, so its key alone does not prove it any more.",
+        "`roamgate device readmit DEVICE` lets it come back once more; `roamgate device list --stranded` shows who else waits.";
+    CloneSuspected = 5005, Site, 200, None, WaitForApproval,
+        "Two devices use the same key, or claim the same hardware, at the same time: both are held.",
+        "`roamgate device show DEVICE` shows both sides; give the copy an identity of its own, then `roamgate device settle DEVICE`.";
     Busy = 5101, Site, 503, None, Retry,
         "The site has more work waiting than it takes.",
         "Clients return by themselves; look at the disk of the site host if it lasts.";

@@ -6,11 +6,15 @@
 //! link ([`crate::link`]), never to a gateway.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::combination::Mode;
+use crate::entra::PublishedTenant;
 use crate::id::{ClientId, Guid, RoleId, SiteCode, Thumbprint};
 use crate::identity::{Blocked, TokenBinding};
+use crate::pki::{IssuerId, RevocationSettings, Revocations, RevocationsDelta, TrustList};
 use crate::time::Timestamp;
 use crate::trust::{Purpose, SiteRoot, TrustError};
 
@@ -24,6 +28,8 @@ pub struct PublishedRole {
     pub name: String,
     /// Whether gateways pass requests to it.
     pub gateway_traffic: bool,
+    /// How it speaks to clients: one in plain HTTP mode takes nothing from gateways.
+    pub mode: Mode,
 }
 
 /// A token signing certificate, public as it is.
@@ -41,6 +47,8 @@ pub struct TokenCertificate {
 pub struct GatewaySettings {
     /// Whether a token counts without its key.
     pub token_binding: TokenBinding,
+    /// How revocation of client certificates is judged.
+    pub revocation: RevocationSettings,
 }
 
 /// One change of what is published. Changes are idempotent: applied twice they do no more.
@@ -75,6 +83,18 @@ pub enum Change {
     },
     /// A link certificate (connection point or gateway) was withdrawn.
     WithdrawLink(Thumbprint),
+    /// The complete list of authorities whose client certificates are trusted.
+    SetTrust(TrustList),
+    /// An issuer's revocation list, whole.
+    SetRevocations(Revocations),
+    /// The next one of an issuer, as changes to the last.
+    AmendRevocations(RevocationsDelta),
+    /// An issuer's list is not kept any more: its authority is gone.
+    RemoveRevocations(IssuerId),
+    /// A tenant was onboarded, or something about it changed: its keys, its being on.
+    SetTenant(PublishedTenant),
+    /// A tenant is gone.
+    RemoveTenant(Guid),
 }
 
 /// Everything a gateway knows of its site.
@@ -103,6 +123,14 @@ pub struct Snapshot {
     pub blocked_certificates: HashSet<Thumbprint>,
     /// Withdrawn link certificates.
     pub withdrawn_links: HashSet<Thumbprint>,
+    /// Authorities whose client certificates are trusted.
+    pub trust: TrustList,
+    /// Their revocation lists. Shared, because one may hold a million serials and every change of
+    /// anything makes a new snapshot.
+    #[serde(with = "shared_map")]
+    pub revocations: BTreeMap<IssuerId, Arc<Revocations>>,
+    /// Onboarded tenants.
+    pub tenants: BTreeMap<Guid, PublishedTenant>,
 }
 
 impl Snapshot {
@@ -133,6 +161,24 @@ impl Snapshot {
             }
             Change::WithdrawLink(thumbprint) => {
                 self.withdrawn_links.insert(thumbprint);
+            }
+            Change::SetTrust(list) => self.trust = list,
+            Change::SetRevocations(list) => {
+                self.revocations.insert(list.issuer, Arc::new(list));
+            }
+            Change::AmendRevocations(delta) => {
+                if let Some(list) = self.revocations.get_mut(&delta.issuer) {
+                    Arc::make_mut(list).amend(delta);
+                }
+            }
+            Change::RemoveRevocations(issuer) => {
+                self.revocations.remove(&issuer);
+            }
+            Change::SetTenant(tenant) => {
+                self.tenants.insert(tenant.tenant, tenant);
+            }
+            Change::RemoveTenant(tenant) => {
+                self.tenants.remove(&tenant);
             }
         }
     }
@@ -235,6 +281,30 @@ impl Signed {
     }
 }
 
+/// A map of shared values in JSON, as if they were not shared.
+mod shared_map {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::pki::{IssuerId, Revocations};
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<IssuerId, Arc<Revocations>>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        s.collect_map(map.iter().map(|(issuer, list)| (issuer, &**list)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<BTreeMap<IssuerId, Arc<Revocations>>, D::Error> {
+        let map = BTreeMap::<IssuerId, Revocations>::deserialize(d)?;
+        Ok(map.into_iter().map(|(issuer, list)| (issuer, Arc::new(list))).collect())
+    }
+}
+
 /// Bytes as standard base64 in JSON.
 pub mod base64_bytes {
     use base64::Engine as _;
@@ -287,6 +357,9 @@ mod tests {
             blocked_devices: HashSet::new(),
             blocked_certificates: HashSet::new(),
             withdrawn_links: HashSet::new(),
+            trust: TrustList::default(),
+            revocations: BTreeMap::new(),
+            tenants: BTreeMap::new(),
         }
     }
 
@@ -312,6 +385,7 @@ mod tests {
             role: RoleId::FIRST,
             name: "mp".into(),
             gateway_traffic: true,
+            mode: Mode::Ehttp,
         }));
         full.apply(Change::BlockDevice {
             device: ClientId::new(Guid::nil()),

@@ -127,12 +127,29 @@ struct Claims {
     user: Option<Guid>,
     #[serde(rename = "BulkId", skip_serializing_if = "Option::is_none", default)]
     bulk: Option<Guid>,
+    #[serde(rename = "EntraTenantId", skip_serializing_if = "Option::is_none", default)]
+    entra_tenant: Option<Guid>,
+    #[serde(rename = "EntraDeviceId", skip_serializing_if = "Option::is_none", default)]
+    entra_device: Option<Guid>,
+    #[serde(rename = "EntraUserId", skip_serializing_if = "Option::is_none", default)]
+    entra_user: Option<Guid>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     cnf: Option<Confirmation>,
     iss: String,
     aud: String,
     exp: i64,
     nbf: i64,
+}
+
+/// The tenant's identity that a CCM token was given for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EntraOrigin {
+    /// The tenant.
+    pub tenant: Guid,
+    /// The device's id there, where its token named it.
+    pub device: Option<Guid>,
+    /// The user's object id there, where it was a user's token.
+    pub user: Option<Guid>,
 }
 
 /// What a token says. The same type is written by the site and read by everybody.
@@ -150,6 +167,8 @@ pub struct Token {
     pub user: Option<Guid>,
     /// The bulk registration token that a `PreAuth` token came from.
     pub bulk: Option<Guid>,
+    /// The Entra identity that a CCM token came from.
+    pub entra: Option<EntraOrigin>,
     /// The certificate whose key must be shown; in every class but bulk.
     pub confirmation: Option<Thumbprint>,
     /// Valid from.
@@ -237,6 +256,9 @@ impl Token {
             device: self.device,
             user: self.user,
             bulk: self.bulk,
+            entra_tenant: self.entra.map(|entra| entra.tenant),
+            entra_device: self.entra.and_then(|entra| entra.device),
+            entra_user: self.entra.and_then(|entra| entra.user),
             cnf: self.confirmation.map(|thumbprint| Confirmation { thumbprint: thumbprint.base64url() }),
             iss: issuer(self.hierarchy),
             aud: AUDIENCE.into(),
@@ -263,11 +285,19 @@ impl Token {
             .map(|cnf| Thumbprint::from_base64url(&cnf.thumbprint))
             .transpose()
             .map_err(|_| TokenError::Malformed)?;
+        let entra = claims.entra_tenant.map(|tenant| EntraOrigin {
+            tenant,
+            device: claims.entra_device,
+            user: claims.entra_user,
+        });
         // A token without its key, or a device token without its device, is none.
         let fits = match class {
-            TokenClass::Bulk => confirmation.is_none() && claims.device.is_none() && claims.bulk.is_none(),
+            TokenClass::Bulk => {
+                confirmation.is_none() && claims.device.is_none() && claims.bulk.is_none() && entra.is_none()
+            }
             TokenClass::PreAuth => confirmation.is_some(),
-            TokenClass::SelfProve | TokenClass::Device => confirmation.is_some() && claims.device.is_some(),
+            TokenClass::SelfProve => confirmation.is_some() && claims.device.is_some() && entra.is_none(),
+            TokenClass::Device => confirmation.is_some() && claims.device.is_some(),
             TokenClass::User => confirmation.is_some() && claims.device.is_some() && claims.user.is_some(),
         };
         if !fits {
@@ -280,6 +310,7 @@ impl Token {
             device: claims.device,
             user: claims.user,
             bulk: claims.bulk,
+            entra,
             confirmation,
             not_before: Timestamp::from_seconds(claims.nbf),
             expires: Timestamp::from_seconds(claims.exp),
@@ -395,6 +426,7 @@ mod tests {
             device: None,
             user: None,
             bulk: None,
+            entra: None,
             confirmation: None,
             not_before: Timestamp::from_seconds(1_589_442_318),
             expires: Timestamp::from_seconds(1_589_701_518),

@@ -76,6 +76,7 @@ fn callers(callers: &[Caller]) -> String {
     let name = |caller: &Caller| match caller {
         Caller::Anonymous => "anonymous",
         Caller::Certificate => "trusted certificate",
+        Caller::Entra => "Entra token",
         Caller::Bulk => "bulk token",
         Caller::SelfProve => "self-prove token",
         Caller::PreAuth => "CCM token before registration",

@@ -193,6 +193,7 @@ impl Site {
             device: None,
             user: None,
             bulk: None,
+            entra: None,
             confirmation: None,
             not_before,
             expires: not_before.plus(new.lifetime),

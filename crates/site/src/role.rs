@@ -4,7 +4,7 @@ use proto::id::RoleId;
 use proto::link::RoleTarget;
 use proto::snapshot::{Change, PublishedRole};
 use proto::time::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::audit::By;
@@ -12,35 +12,7 @@ use crate::db::{self, DbError};
 use crate::name::{NameError, check_base_url, check_name};
 use crate::{Site, client_settings, snapshot};
 
-/// How a management point speaks to clients inside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RoleMode {
-    /// Plain HTTP; every message is signed.
-    Http,
-    /// HTTP with a site-issued certificate besides (enhanced HTTP).
-    Ehttp,
-    /// HTTPS with PKI certificates.
-    Https,
-}
-
-impl RoleMode {
-    const ALL: [Self; 3] = [Self::Http, Self::Ehttp, Self::Https];
-
-    /// The word in the database and on the command line.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Ehttp => "ehttp",
-            Self::Https => "https",
-        }
-    }
-
-    /// Reads the word back.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.as_str() == word)
-    }
-}
+pub use proto::combination::Mode as RoleMode;
 
 /// A role to be published.
 #[derive(Debug, Clone)]
@@ -88,12 +60,22 @@ pub struct Role {
 impl Role {
     /// The role as gateways know it: without its address.
     pub(crate) fn published(&self) -> PublishedRole {
-        PublishedRole { role: self.id, name: self.name.clone(), gateway_traffic: self.gateway_traffic }
+        PublishedRole {
+            role: self.id,
+            name: self.name.clone(),
+            gateway_traffic: self.gateway_traffic,
+            mode: self.mode,
+        }
     }
 
     /// The role as connection points know it.
     pub(crate) fn target(&self) -> RoleTarget {
-        RoleTarget { role: self.id, internal_url: self.internal_url.clone() }
+        RoleTarget {
+            role: self.id,
+            internal_url: self.internal_url.clone(),
+            trust: proto::link::RoleTrust::Site,
+            client_certificate: false,
+        }
     }
 }
 

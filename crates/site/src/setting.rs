@@ -271,7 +271,7 @@ impl Settings {
 
     /// What of them gateways obey.
     pub fn for_gateways(&self) -> GatewaySettings {
-        GatewaySettings { token_binding: self.token_binding }
+        GatewaySettings { token_binding: self.token_binding, ..GatewaySettings::default() }
     }
 
     /// Takes one value that [`Form::takes`] has let pass.

@@ -71,6 +71,9 @@ pub(crate) fn build(
         blocked_devices: blocked.iter().map(|(device, _)| *device).collect(),
         blocked_certificates: blocked.iter().map(|(_, certificate)| *certificate).collect(),
         withdrawn_links: db::link::list_withdrawn(tx, now)?.into_iter().collect::<HashSet<_>>(),
+        trust: proto::pki::TrustList::default(),
+        revocations: BTreeMap::new(),
+        tenants: BTreeMap::new(),
     })
 }
 

@@ -364,6 +364,7 @@ fn answer_message(site: &mut Site, message: RequestMessage, now: Timestamp) -> C
                 client_id: fixture_client_id(),
                 approval: if site.approved { ApprovalStatus::Approved } else { ApprovalStatus::Unknown },
                 pre_auth_token: token,
+                cloud_gateway: None,
             }
             .to_xml()
         }

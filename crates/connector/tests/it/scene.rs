@@ -121,7 +121,7 @@ pub(crate) fn gateways(address: SocketAddr) -> Down {
 }
 
 pub(crate) fn roles(url: &str) -> Down {
-    Down::Roles { roles: vec![RoleTarget { role: RoleId::FIRST, internal_url: url.into() }] }
+    Down::Roles { roles: vec![RoleTarget { role: RoleId::FIRST, internal_url: url.into(), trust: proto::link::RoleTrust::Site, client_certificate: false }] }
 }
 
 pub(crate) fn write_bundle(folder: &TempDir, pki: &Pki, site: SocketAddr) {
@@ -146,7 +146,8 @@ pub(crate) fn head(method: &str, target: &str) -> RequestHead {
         role: RoleId::FIRST,
         target: target.into(),
         external: format!("https://gw.example/CCM_Proxy_ServerAuth/{}{target}", RoleId::FIRST),
-        headers: vec![("authorization".into(), "Bearer token".into())],
+        certificate: None,
+            headers: vec![("authorization".into(), "Bearer token".into())],
         body_length: None,
     }
 }

@@ -119,7 +119,7 @@ impl Session<'_> {
                 }
             }
             // Seen to before.
-            Up::Hello { .. } | Up::NeedSnapshot { .. } => {}
+            Up::Hello { .. } | Up::NeedSnapshot { .. } | Up::WantKeys { .. } => {}
         }
     }
 

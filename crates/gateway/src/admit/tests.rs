@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use http::Request;
+use proto::combination::Mode;
 use proto::endpoint::{Caller, ENDPOINTS};
 use proto::id::Guid;
 use proto::identity::TokenBinding;
@@ -37,8 +38,11 @@ fn site() -> Snapshot {
         blocked_devices: HashSet::new(),
         blocked_certificates: HashSet::new(),
         withdrawn_links: HashSet::new(),
+            trust: Default::default(),
+            revocations: Default::default(),
+            tenants: Default::default(),
     };
-    site.apply(Change::SetRole(PublishedRole { role: ROLE, name: "mp".into(), gateway_traffic: true }));
+    site.apply(Change::SetRole(PublishedRole { role: ROLE, name: "mp".into(), gateway_traffic: true, mode: Mode::Ehttp }));
     site
 }
 
@@ -196,7 +200,7 @@ fn a_role_without_gateway_traffic_is_as_unknown_as_none() {
     let mut site = site();
     let case = sts(Door::ServerAuth).with_token(TokenClass::Bulk);
     assert!(case.admit(&site).is_ok());
-    site.apply(Change::SetRole(PublishedRole { role: ROLE, name: "mp".into(), gateway_traffic: false }));
+    site.apply(Change::SetRole(PublishedRole { role: ROLE, name: "mp".into(), gateway_traffic: false, mode: Mode::Ehttp }));
     let hidden = case.refused(&site);
     site.apply(Change::RemoveRole(ROLE));
     assert_eq!(hidden, case.refused(&site));

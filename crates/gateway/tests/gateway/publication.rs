@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use gateway::publication::{Publisher, Taken};
 use gateway::{BindError, Gateway};
+use proto::combination::Mode;
 use proto::id::Guid;
 use proto::link::FromGateway;
 use proto::snapshot::{Change, PublishedRole, Signed};
@@ -211,7 +212,7 @@ async fn a_role_that_is_withdrawn_is_unknown_at_the_next_request() {
     let token = device.token(&gateway);
     let mut connection = device.connect(&gateway).await;
     assert_eq!(connection.ask(facts(&token)).await.status, 200);
-    let hidden = PublishedRole { role: ROLE, name: "mp".into(), gateway_traffic: false };
+    let hidden = PublishedRole { role: ROLE, name: "mp".into(), gateway_traffic: false, mode: Mode::Ehttp };
     connector.publish(gateway.site.signed_delta(5, 6, vec![Change::SetRole(hidden)]));
     assert_eq!(connector.next_heard(1).await, FromGateway::Ack { version: 6 });
     assert_eq!(connection.ask(facts(&token)).await.refusal(), (404, Some("RG-1001")));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::OnceLock;
 
+use proto::combination::Mode;
 use proto::bundle::{GatewayBundle, LinkIdentity};
 use proto::id::{ClientId, Guid, RoleId, Thumbprint};
 use proto::link;
@@ -107,8 +108,11 @@ impl Site {
             blocked_devices: HashSet::new(),
             blocked_certificates: HashSet::new(),
             withdrawn_links: HashSet::new(),
+            trust: Default::default(),
+            revocations: Default::default(),
+            tenants: Default::default(),
         };
-        let role = PublishedRole { role: ROLE, name: "mp".to_owned(), gateway_traffic: true };
+        let role = PublishedRole { role: ROLE, name: "mp".to_owned(), gateway_traffic: true, mode: Mode::Ehttp };
         snapshot.apply(Change::SetRole(role));
         snapshot
     }
@@ -159,6 +163,7 @@ impl Site {
             device: holder.map(|(device, _)| device),
             user: (class == TokenClass::User).then(Guid::nil),
             bulk: None,
+            entra: None,
             confirmation: holder.map(|(_, thumbprint)| thumbprint),
             not_before: Timestamp::from_seconds(NOW.seconds() - 60),
             expires: Timestamp::from_seconds(NOW.seconds() + 3600),

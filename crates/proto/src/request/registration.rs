@@ -344,6 +344,19 @@ pub struct ClientRegistrationResponse {
     pub approval: ApprovalStatus,
     /// The self-prove token, on a confirmation with status 0 (section 10.4).
     pub pre_auth_token: Option<String>,
+    /// Whether, and where, the device may use gateways; with every answer, so that first contact
+    /// works before any policy ([ours]: two attributes that other clients pass over).
+    pub cloud_gateway: Option<CloudGateway>,
+}
+
+/// A device's permission for gateways as a registration brings it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudGateway {
+    /// The client setting "enable clients to use a cloud management gateway", as it results for
+    /// this device.
+    pub allowed: bool,
+    /// `host[:port]/CCM_Proxy_MutualAuth/<role id>` of each.
+    pub addresses: Vec<String>,
 }
 
 impl ClientRegistrationResponse {
@@ -361,6 +374,7 @@ impl ClientRegistrationResponse {
             client_id: root.parsed_attribute("SMSID")?,
             approval: root.parsed_attribute("ApprovalStatus")?,
             pre_auth_token: token.map(str::to_owned),
+            cloud_gateway: cloud_gateway(&root)?,
         })
     }
 
@@ -375,8 +389,31 @@ impl ClientRegistrationResponse {
             .attribute("SMSID", self.client_id)
             .attribute("ApprovalStatus", self.approval)
             .optional_attribute("PreAuthToken", self.pre_auth_token.as_ref());
+        if let Some(gateway) = &self.cloud_gateway {
+            xml.attribute(CLOUD_GATEWAY, u8::from(gateway.allowed))
+                .attribute(CLOUD_GATEWAY_LIST, gateway.addresses.join(";"));
+        }
         xml.finish()
     }
+}
+
+const CLOUD_GATEWAY: &str = "EnableCloudGateway";
+const CLOUD_GATEWAY_LIST: &str = "CloudGatewayList";
+
+fn cloud_gateway(root: &Element<'_>) -> Result<Option<CloudGateway>, FieldError> {
+    let allowed = match root.attribute(CLOUD_GATEWAY) {
+        None => return Ok(None),
+        Some("1") => true,
+        Some("0") => false,
+        Some(other) => return Err(FieldError::invalid(CLOUD_GATEWAY, other)),
+    };
+    let list = root.attribute(CLOUD_GATEWAY_LIST).unwrap_or_default();
+    if list.len() > limits::CLOUD_GATEWAY_LIST_BYTES {
+        let limit = limits::CLOUD_GATEWAY_LIST_BYTES;
+        return Err(FieldError::TooLong { what: CLOUD_GATEWAY_LIST, limit });
+    }
+    let addresses = list.split(';').filter(|address| !address.is_empty()).map(str::to_owned).collect();
+    Ok(Some(CloudGateway { allowed, addresses }))
 }
 
 impl std::fmt::Debug for ClientRegistrationResponse {
@@ -404,6 +441,10 @@ mod tests {
             client_id: "GUID:1FDB2039-86E2-4527-B100-AE2F4D3E1AAC".parse().unwrap(),
             approval: ApprovalStatus::Unknown,
             pre_auth_token: Some("secret.token".to_owned()),
+            cloud_gateway: Some(CloudGateway {
+                allowed: true,
+                addresses: vec!["gw1/CCM_Proxy_MutualAuth/72057594037927937".into(), "gw2".into()],
+            }),
         }
     }
 

@@ -1,0 +1,1 @@
+//! What the site fetches from elsewhere, because an administrator named the place.

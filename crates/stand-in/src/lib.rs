@@ -1,0 +1,1 @@
+//! A tenant for the lab and for tests.
