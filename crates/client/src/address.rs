@@ -127,8 +127,9 @@ impl FromStr for InsideAddress {
 pub enum Address {
     /// Directly.
     Inside(InsideAddress),
-    /// Through a gateway, by the `ServerAuth` door: outside our client always carries a token.
-    Gateway(GatewayAddress),
+    /// Through a gateway: by the door `MutualAuth` with a certificate of the PKI, by `ServerAuth` with a
+    /// token.
+    Gateway(GatewayAddress, Door),
 }
 
 impl Address {
@@ -136,7 +137,7 @@ impl Address {
     pub fn url(&self, target: &str) -> String {
         match self {
             Self::Inside(inside) => format!("{inside}{target}"),
-            Self::Gateway(gateway) => format!("https://{}{target}", gateway.behind(Door::ServerAuth)),
+            Self::Gateway(gateway, door) => format!("https://{}{target}", gateway.behind(*door)),
         }
     }
 
@@ -144,7 +145,7 @@ impl Address {
     pub fn authority(&self) -> &str {
         match self {
             Self::Inside(inside) => inside.authority(),
-            Self::Gateway(gateway) => gateway.authority(),
+            Self::Gateway(gateway, _) => gateway.authority(),
         }
     }
 
@@ -158,20 +159,20 @@ impl Address {
     pub fn host_and_path(&self) -> String {
         match self {
             Self::Inside(inside) => inside.authority().to_owned(),
-            Self::Gateway(gateway) => gateway.to_string(),
+            Self::Gateway(gateway, _) => gateway.to_string(),
         }
     }
 
     /// Whether it leads through a gateway.
     pub fn is_gateway(&self) -> bool {
-        matches!(self, Self::Gateway(_))
+        matches!(self, Self::Gateway(..))
     }
 
     /// Whether a TLS connection is made.
     pub fn is_tls(&self) -> bool {
         match self {
             Self::Inside(inside) => inside.tls,
-            Self::Gateway(_) => true,
+            Self::Gateway(..) => true,
         }
     }
 
@@ -194,7 +195,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Inside(inside) => inside.fmt(f),
-            Self::Gateway(gateway) => write!(f, "https://{gateway}"),
+            Self::Gateway(gateway, _) => write!(f, "https://{gateway}"),
         }
     }
 }
@@ -316,8 +317,11 @@ mod tests {
     }
 
     #[test]
-    fn targets_go_through_the_door_for_tokens() {
-        let gateway = Address::Gateway("gw:8443/CCM_Proxy_MutualAuth/7".parse().unwrap());
+    fn targets_go_through_the_door_for_what_is_shown() {
+        let address: GatewayAddress = "gw:8443/CCM_Proxy_MutualAuth/7".parse().unwrap();
+        let certificate = Address::Gateway(address.clone(), Door::MutualAuth);
+        assert_eq!(certificate.url("/CCM_STS"), "https://gw:8443/CCM_Proxy_MutualAuth/7/CCM_STS");
+        let gateway = Address::Gateway(address, Door::ServerAuth);
         assert_eq!(gateway.url("/CCM_STS"), "https://gw:8443/CCM_Proxy_ServerAuth/7/CCM_STS");
         assert_eq!((gateway.port(), gateway.is_loopback()), (8443, false));
         let inside = Address::Inside("[::1]".parse().unwrap());

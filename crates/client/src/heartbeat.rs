@@ -3,16 +3,17 @@
 use proto::message::MessageEndpoint;
 use proto::request::report::{INVENTORY_CONTENT, InventoryAction, Report, ReportHeader, ReportInstance};
 
+use crate::credential::preference::MethodState;
 use crate::device::{CLIENT_VERSION, Device, RequestError};
 use crate::log::line;
 use crate::platform;
 use crate::state::Approval;
 use crate::token::Wanted;
 
+/// Servers without a revocation check that a report names.
+const SERVERS: usize = 8;
 /// The instance in which our client says what it applied.
 const OUR_CLASS: &str = "Roamgate_Client";
-/// Why the device proves itself by a site token: the better methods are not there yet.
-const METHOD_REASON: &str = "no certificate of a PKI that the site trusts and no Entra identity is set up; the site token is always there";
 
 impl Device {
     /// Reports that the device is alive, and what it applied.
@@ -42,6 +43,15 @@ impl Device {
             crate::location::Locality::Intranet => "intranet",
             crate::location::Locality::Internet => "internet",
         });
+        let (method, credentials) = (state.method.as_ref(), &state.credentials);
+        let before = method.and_then(|method| method.before).map(|before| before.name().to_owned());
+        let unchecked: Vec<_> = credentials
+            .unchecked_servers
+            .iter()
+            .take(SERVERS)
+            .map(|warning| format!("{}: {}", warning.host, warning.text))
+            .collect();
+        let unchecked = unchecked.join("; ");
         let since = state.registration.map_or(now, |registration| registration.registered);
         let instances = vec![
             instance(name, "CCM_ComputerSystem", vec![("Domain", String::new())]),
@@ -65,8 +75,31 @@ impl Device {
                 vec![
                     ("PolicySerial", state.policy.serial.to_string()),
                     ("PolicyVersion", state.policy.settings.version.clone().unwrap_or_default()),
-                    ("Method", "site-token".to_owned()),
-                    ("MethodReason", METHOD_REASON.to_owned()),
+                    ("Method", self.method().name().to_owned()),
+                    ("MethodReason", method.map(|method| method.reason.clone()).unwrap_or_default()),
+                    ("MethodSince", method.map(|method| method.since.iso8601()).unwrap_or_default()),
+                    ("MethodRefused", method.map(MethodState::refused_line).unwrap_or_default()),
+                    ("MethodBefore", before.unwrap_or_default()),
+                    ("Join", credentials.join.map(|join| join.as_str().to_owned()).unwrap_or_default()),
+                    (
+                        "Certificate",
+                        credentials
+                            .certificate
+                            .as_ref()
+                            .map(|known| known.subject.clone())
+                            .unwrap_or_default(),
+                    ),
+                    (
+                        "CertificateEnds",
+                        credentials
+                            .certificate
+                            .as_ref()
+                            .map(|known| known.not_after.iso8601())
+                            .unwrap_or_default(),
+                    ),
+                    ("ServerRevocationCheck", self.revocation_check().name().to_owned()),
+                    ("UncheckedServers", unchecked),
+                    ("ClockOffsetSeconds", (credentials.clock_offset / 1_000_000).to_string()),
                     ("ClientVersion", CLIENT_VERSION.to_owned()),
                     ("Locality", locality.to_owned()),
                     (

@@ -7,8 +7,9 @@
 //! | one device and what it says to its site | [`device`], [`registration`], [`locations`], [`policy`], [`heartbeat`] |
 //! | what is decided, without doing it | [`location`], [`token`], [`schedule`], [`trust`] |
 //! | what goes over the wire | [`transport`], [`tls`], [`failure`] |
+//! | what it proves itself with, and why so | [`credential`], [`join`] |
 //! | what is kept | [`state`], [`identity`] |
-//! | what people type and read | [`setup`], [`status`], [`log`] |
+//! | what people type and read | [`setup`], [`status`], [`doctor`], [`log`] |
 //! | what depends on the operating system | [`platform`] |
 //!
 //! The walk of a request begins here: [`registration`] builds and signs, [`transport`] sends,
@@ -18,10 +19,13 @@
 
 pub mod address;
 pub mod cli;
+pub mod credential;
 pub mod device;
+pub mod doctor;
 pub mod failure;
 pub mod heartbeat;
 pub mod identity;
+pub mod join;
 pub mod location;
 pub mod locations;
 pub mod log;

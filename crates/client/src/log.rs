@@ -54,8 +54,10 @@ mod component {
         InventoryAgent = "InventoryAgent.log";
         /// The service itself.
         CcmExec = "CcmExec.log";
-        /// The device's own key and certificate.
+        /// The device's own key and certificate, and the certificates of servers.
         CertificateMaintenance = "CertificateMaintenance.log";
+        /// Tokens of a tenant.
+        ADALOperationProvider = "ADALOperationProvider.log";
     }
 }
 pub use component::Component;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use proto::reason::Action;
 use proto::time::Timestamp;
-use runtime::{Clock, Drain};
+use runtime::Drain;
 
+use crate::credential::preference::Trigger;
 use crate::device::{Device, RequestError};
 use crate::failure::CallError;
 use crate::location::Locality;
@@ -29,16 +30,21 @@ pub async fn run(
     mut device: Device,
     folder: StateFolder,
     intervals: Intervals,
-    clock: Clock,
     drain: Drain,
 ) -> Result<(), StateError> {
     let mut schedule = Schedule::default();
-    let mut cycles =
-        Cycles { intervals, heartbeat_sent: false, locations_asked: None, register_again: false };
+    let mut cycles = Cycles {
+        intervals,
+        heartbeat_sent: false,
+        locations_asked: None,
+        register_again: false,
+        started: false,
+    };
     line!(info, CcmExec, state = %folder.path().display(), "service started");
     platform::notify_ready();
     while !drain.has_started() {
-        let now = Timestamp::from_micros(clock.now());
+        // By the corrected clock, as everything that a cycle notes.
+        let now = device.now();
         if schedule.is_due(device.state(), now) {
             let Some(lock) = wait_for_turn(&folder, &drain).await? else { break };
             device.reload(folder.load()?);
@@ -80,6 +86,8 @@ struct Cycles {
     /// The site does not know the device's key any more. Inside, where no token is needed, the
     /// device makes itself known again; its key and thereby its id stay the same.
     register_again: bool,
+    /// Whether the first look at the methods was made.
+    started: bool,
 }
 
 impl Cycles {
@@ -118,13 +126,27 @@ impl Cycles {
         let before = device.state().whereabouts.as_ref().map(|known| known.locality);
         let request = PolicyError::Request;
         device.locate().await.map_err(request)?;
-        let now = device.now();
+        let place = device.state().whereabouts.as_ref().map(|known| known.locality);
+        let trigger = match (self.started, place == before) {
+            (false, _) => Trigger::ServiceStart,
+            (true, false) => Trigger::NetworkChange,
+            (true, true) => Trigger::RegistrationRefresh,
+        };
+        let method = device.method();
         let inside = device.state().whereabouts.as_ref().is_some_and(|w| w.locality == Locality::Intranet);
         let registration = match device.state().registration {
-            Some(registration) if !(self.register_again && inside) => registration,
-            _ => device.register().await.map_err(request)?,
+            Some(_) if !(self.register_again && inside) => {
+                // A better method is no reason to stop working by the one that works.
+                if let Err(error) = device.refresh(trigger).await {
+                    line!(warn, CcmExec, error = %runtime::telemetry::Chain(&error), "the methods could not be looked at anew");
+                }
+                device.registered().map_err(request)?
+            }
+            _ => device.register_as(trigger).await.map_err(request)?,
         };
         self.register_again = false;
+        self.started = true;
+        let now = device.now();
         let waits = !registration.approval.is_approved() || registration.confirmed.is_none();
         if waits || confirmation_is_due(device.state().self_prove.as_ref(), now) {
             let confirmed = device.confirm().await.map_err(request)?;
@@ -134,6 +156,12 @@ impl Cycles {
             }
         }
         device.policy().await?;
+        let users: Vec<_> =
+            device.state().credentials.accounts.iter().map(|account| account.sid.clone()).collect();
+        for sid in users {
+            // Kept with its reason for `status`; one user's trouble is no other's and not the device's.
+            let _ = device.user_policy(&sid).await;
+        }
         let due = self.locations_asked.is_none_or(|asked| now < asked || now.since(asked) >= LOCATIONS);
         if due {
             device.learn_gateways().await.map_err(request)?;
@@ -141,6 +169,7 @@ impl Cycles {
         }
         // A request may have found the inside gone since the cycle began.
         let moved = device.state().whereabouts.as_ref().map(|known| known.locality) != before;
+        let moved = moved || device.method() != method;
         if heartbeat_is_due(device.state(), self.heartbeat_sent, moved, self.intervals.heartbeat, now) {
             device.heartbeat().await.map_err(request)?;
             self.heartbeat_sent = true;
@@ -162,6 +191,7 @@ mod tests {
     use crate::state::{Setup, State, Store as _};
     use crate::testing::{FakeSite, PolicyFixture, pin_of};
     use proto::message::MessageEndpoint;
+    use runtime::Clock;
 
     const NOW: i64 = 1_790_000_000_000_000;
     /// Fails a test that waits in vain.
@@ -196,8 +226,7 @@ mod tests {
         let options = DeviceOptions { state, key, store, clock: clock.clone(), system_roots: false };
         let device = Device::new(options).unwrap();
         let drain = Drain::new();
-        let service =
-            tokio::spawn(run(device, folder.clone(), Intervals::default(), clock.clone(), drain.clone()));
+        let service = tokio::spawn(run(device, folder.clone(), Intervals::default(), drain.clone()));
 
         until("a heartbeat", || site.site().reports.len() == 1).await;
         until("its state on the disk", || folder.load().unwrap().contact.heartbeat.is_some()).await;

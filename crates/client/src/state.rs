@@ -1,8 +1,10 @@
 //! What a device remembers, and where it keeps it.
 //!
 //! One folder, mode 0700; every file in it 0600 and replaced as a whole. Tokens stand in
-//! `client.json` and the key in `key.pem`: that protects them from other accounts of the
-//! machine, not from its administrator and not from whoever takes the disk.
+//! `client.json` and the key in `key.der`: that protects them from other accounts of the
+//! machine, not from its administrator and not from whoever takes the disk. What a tenant gave
+//! (its tokens, the refresh tokens of users) is sealed with the device's key besides, so that the
+//! state file alone gives nothing away at the tenant.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -12,12 +14,16 @@ use std::sync::Mutex;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proto::id::{ClientId, SiteCode, Thumbprint};
+use proto::pki::Revocations;
 use proto::time::Timestamp;
 use runtime::config::{private_dir, private_file};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::address::{GatewayAddress, InsideAddress};
+use crate::credential::ProofSetup;
+use crate::credential::preference::MethodState;
+use crate::credential::state::CredentialState;
 use crate::identity::KeyMaterial;
 use crate::location::Whereabouts;
 use crate::policy::PolicyState;
@@ -32,6 +38,10 @@ const KEY_FILE: &str = "key.der";
 const CERTIFICATE_FILE: &str = "certificate.der";
 const LOCK_FILE: &str = "lock";
 const POLICY_FOLDER: &str = "policy";
+/// Revocation lists of servers' issuers.
+const REVOCATION_FOLDER: &str = "crl";
+/// Most revocation lists that are kept.
+const REVOCATION_LISTS: usize = 64;
 /// Where a state folder holds its log files.
 const LOG_FOLDER: &str = "logs";
 
@@ -183,6 +193,15 @@ pub struct State {
     pub policy: PolicyState,
     /// When things were done last.
     pub contact: Contact,
+    /// What setup was told about ways to prove the device.
+    #[serde(default)]
+    pub proof: ProofSetup,
+    /// The method in use, with its reasons; none before the first look.
+    #[serde(default)]
+    pub method: Option<MethodState>,
+    /// What the device proves itself with.
+    #[serde(default)]
+    pub credentials: CredentialState,
 }
 
 impl State {
@@ -199,6 +218,9 @@ impl State {
             whereabouts: None,
             policy: PolicyState::default(),
             contact: Contact::default(),
+            proof: ProofSetup::default(),
+            method: None,
+            credentials: CredentialState::default(),
         }
     }
 }
@@ -251,6 +273,14 @@ pub trait Store: Send + Sync {
     fn policy_body(&self, hash: Thumbprint) -> Option<Vec<u8>>;
     /// Drops all bodies but these.
     fn keep_policy_bodies(&self, hashes: &[Thumbprint]) -> Result<(), StateError>;
+    /// Keeps an issuer's revocation list. A store that does not is asked for none.
+    fn save_revocations(&self, _list: &Revocations) -> Result<(), StateError> {
+        Ok(())
+    }
+    /// The lists that are kept.
+    fn revocations(&self) -> Vec<Revocations> {
+        Vec::new()
+    }
 }
 
 /// Forgets everything with the process but policy bodies within it: for tests and load tools.
@@ -382,7 +412,7 @@ impl StateFolder {
             let path = self.path.join(name);
             missing_is_fine(fs::remove_file(&path)).map_err(failed(path))?;
         }
-        for name in [POLICY_FOLDER, LOG_FOLDER] {
+        for name in [POLICY_FOLDER, REVOCATION_FOLDER, LOG_FOLDER] {
             let path = self.path.join(name);
             missing_is_fine(fs::remove_dir_all(&path)).map_err(failed(path))?;
         }
@@ -434,6 +464,32 @@ impl Store for StateFolder {
             }
         }
         Ok(())
+    }
+
+    fn save_revocations(&self, list: &Revocations) -> Result<(), StateError> {
+        let folder = self.path.join(REVOCATION_FOLDER);
+        private_dir::create(&folder).map_err(StateError::Folder)?;
+        // Named by a digest: no text from the network becomes a path (R28).
+        let path = folder.join(format!("{}.json", list.issuer));
+        let bytes =
+            serde_json::to_vec(list).map_err(|source| StateError::Damaged { path: path.clone(), source })?;
+        private_file::write(path, bytes).map_err(StateError::File)
+    }
+
+    fn revocations(&self) -> Vec<Revocations> {
+        self.read_revocations()
+    }
+}
+
+impl StateFolder {
+    fn read_revocations(&self) -> Vec<Revocations> {
+        let Ok(entries) = fs::read_dir(self.path.join(REVOCATION_FOLDER)) else { return Vec::new() };
+        let paths = entries.filter_map(Result::ok).map(|entry| entry.path()).take(REVOCATION_LISTS);
+        // One that does not read is fetched again.
+        paths
+            .filter_map(|path| private_file::read(path).ok())
+            .filter_map(|bytes| serde_json::from_slice(&bytes).ok())
+            .collect()
     }
 }
 

@@ -3,10 +3,14 @@
 use std::fmt::{self, Write as _};
 
 use proto::id::{ClientId, Thumbprint};
+use proto::identity::Method;
 use proto::time::Timestamp;
 use serde::Serialize;
 
+use crate::credential::preference::Refused;
+use crate::credential::revocation;
 use crate::device::CLIENT_VERSION;
+use crate::doctor::clock_text;
 use crate::identity::KeyMaterial;
 
 use crate::state::{Approval, Failure, State};
@@ -35,11 +39,39 @@ pub struct Status {
     /// `not-registered`, `held` or `approved`.
     pub registration: &'static str,
     /// How the device proves itself.
-    pub method: &'static str,
-    /// Where its certificate comes from.
+    pub method: String,
+    /// Since when.
+    pub method_since: Option<String>,
+    /// Why.
+    pub method_reason: Option<String>,
+    /// Why not the better methods: method and reason.
+    pub method_refused: Vec<RefusedStatus>,
+    /// The method before this one.
+    pub method_before: Option<String>,
+    /// Where the certificate comes from that it shows: `self-signed`, or `PKI`.
     pub certificate: &'static str,
-    /// SHA-256 of its certificate.
+    /// SHA-256 of its own, self-signed certificate: its identity at the site.
     pub certificate_sha256: String,
+    /// The certificate of the PKI, when one was selected.
+    pub pki_certificate: Option<CertificateStatus>,
+    /// Why none was.
+    pub pki_problem: Option<String>,
+    /// How the device is joined: `workgroup`, `domain`, `entra` or `hybrid`.
+    pub join: Option<&'static str>,
+    /// What its join state comes to, in words.
+    pub join_state: Option<&'static str>,
+    /// The device's token of its tenant.
+    pub entra_device: Option<EntraStatus>,
+    /// Why there is none.
+    pub entra_problem: Option<String>,
+    /// Users of the tenant.
+    pub accounts: Vec<AccountStatus>,
+    /// How wrong the device's clock is, by the site's word.
+    pub clock: Option<String>,
+    /// How strictly servers' certificates are checked for revocation: `off`, `soft` or `hard`.
+    pub server_revocation_check: &'static str,
+    /// Servers of which nobody knows whether their certificate was revoked.
+    pub unchecked_servers: Vec<String>,
     /// The client's version.
     pub client_version: &'static str,
     /// `intranet` or `internet`, once known.
@@ -76,6 +108,60 @@ pub struct Status {
     pub last_heartbeat: Option<String>,
     /// The last failure, unless everything went well since.
     pub last_failure: Option<FailureStatus>,
+}
+
+/// A better method that is not used.
+#[derive(Debug, Clone, Serialize)]
+pub struct RefusedStatus {
+    /// Its name.
+    pub method: &'static str,
+    /// Why not.
+    pub why: String,
+}
+
+/// The certificate of the PKI.
+#[derive(Debug, Clone, Serialize)]
+pub struct CertificateStatus {
+    /// Its subject.
+    pub subject: String,
+    /// Its issuer.
+    pub issuer: String,
+    /// SHA-256.
+    pub sha256: String,
+    /// Its end.
+    pub expires: String,
+    /// Who refused it last, with the code; unless nobody did.
+    pub refused: Option<String>,
+}
+
+/// The device's token of its tenant.
+#[derive(Debug, Clone, Serialize)]
+pub struct EntraStatus {
+    /// The tenant.
+    pub tenant: Option<String>,
+    /// The device's id there.
+    pub device: Option<String>,
+    /// The token's end.
+    pub expires: String,
+}
+
+/// A user of the tenant.
+#[derive(Debug, Clone, Serialize)]
+pub struct AccountStatus {
+    /// The SID under which tokens are cached.
+    pub sid: String,
+    /// Principal name.
+    pub name: String,
+    /// The end of the tenant's token.
+    pub token_expires: Option<String>,
+    /// The CCM token for user policy.
+    pub ccm_token: Option<TokenStatus>,
+    /// Policies in force for this user.
+    pub policies: usize,
+    /// When policy was last asked for.
+    pub asked: Option<String>,
+    /// Why it was refused.
+    pub refused: Option<String>,
 }
 
 /// One policy in force.
@@ -121,6 +207,14 @@ impl Status {
                 },
             })
         };
+        let (method, credentials) = (state.method.as_ref(), &state.credentials);
+        let current = method.map_or(Method::SiteToken, |method| method.method);
+        let settings = &state.policy.settings;
+        let check = revocation::effective(
+            state.proof.no_crl_check,
+            settings.version.is_some(),
+            settings.revocation_check,
+        );
         let time = |time: Option<Timestamp>| time.map(Timestamp::iso8601);
         let gateways = crate::location::known_gateways([
             &*state.policy.settings.gateways,
@@ -136,8 +230,58 @@ impl Status {
                 Some(Approval::Held) => "held",
                 Some(Approval::Approved | Approval::ApprovedByEntra) => "approved",
             },
-            method: "site token",
-            certificate: "self-signed",
+            method: current.to_string(),
+            method_since: method.map(|method| method.since.iso8601()),
+            method_reason: method.map(|method| method.reason.clone()),
+            method_refused: method.map_or_else(Vec::new, |method| {
+                let of = |refused: &Refused| RefusedStatus {
+                    method: refused.method.name(),
+                    why: refused.why.clone(),
+                };
+                method.refused.iter().map(of).collect()
+            }),
+            method_before: method.and_then(|method| method.before).map(|before| before.to_string()),
+            certificate: if current == Method::Certificate { "PKI" } else { "self-signed" },
+            pki_certificate: credentials.certificate.as_ref().map(|known| CertificateStatus {
+                subject: known.subject.clone(),
+                issuer: known.issuer.clone(),
+                sha256: known.thumbprint.to_string(),
+                expires: known.not_after.iso8601(),
+                refused: credentials
+                    .certificate_refused
+                    .as_ref()
+                    .filter(|refused| refused.thumbprint == known.thumbprint)
+                    .map(|refused| format!("{} (at {})", refused.text, refused.at)),
+            }),
+            pki_problem: credentials.certificate_problem.clone().filter(|_| state.proof.has_certificates()),
+            join: credentials.join.map(proto::combination::Join::as_str),
+            join_state: credentials.finding.map(crate::join::Finding::state),
+            entra_device: credentials.device_token.as_ref().map(|token| EntraStatus {
+                tenant: credentials.onboarding.as_ref().map(|known| known.tenant.to_string()),
+                device: credentials.entra_device.map(|device| device.to_string()),
+                expires: token.expires.iso8601(),
+            }),
+            entra_problem: credentials.device_token_problem.as_ref().map(|problem| problem.text.clone()),
+            accounts: credentials
+                .accounts
+                .iter()
+                .map(|account| AccountStatus {
+                    sid: account.sid.clone(),
+                    name: account.name.clone(),
+                    token_expires: account.token.as_ref().map(|token| token.expires.iso8601()),
+                    ccm_token: token(account.ccm.as_ref()),
+                    policies: account.policy.applied.len(),
+                    asked: account.policy.asked.map(Timestamp::iso8601),
+                    refused: account.policy.refused.clone(),
+                })
+                .collect(),
+            clock: clock_text(credentials.clock_offset),
+            server_revocation_check: check.name(),
+            unchecked_servers: credentials
+                .unchecked_servers
+                .iter()
+                .map(|warning| format!("{}: {}", warning.host, warning.text))
+                .collect(),
             certificate_sha256: Thumbprint::of(&key.certificate).to_string(),
             client_version: CLIENT_VERSION,
             locality: whereabouts.map(|w| w.locality.to_string()),
@@ -207,12 +351,17 @@ impl fmt::Display for Status {
             }
             None => format!("no client settings yet, {} in force", self.policies.len()),
         };
+        let since = match (&self.method_since, &self.method_reason) {
+            (Some(since), Some(reason)) => format!("{since}, {reason}"),
+            _ => "nothing was looked at yet".to_owned(),
+        };
         let rows = [
             ("Device", self.name.clone()),
             ("Client id", id),
             ("Site", or_none(&self.site_code)),
             ("Registration", self.registration.to_owned()),
             ("Method", format!("{}, certificate: {}", self.method, self.certificate)),
+            ("Since, because", since),
             ("Location", locality),
             ("Address", or_none(&self.address)),
             (
@@ -228,6 +377,35 @@ impl fmt::Display for Status {
         ];
         for (name, value) in rows {
             writeln!(f, "{name:<18}{value}")?;
+        }
+        for refused in &self.method_refused {
+            writeln!(f, "{:<18}{}: {}", "Not used", refused.method, refused.why)?;
+        }
+        if let Some(certificate) = &self.pki_certificate {
+            let refused =
+                certificate.refused.as_ref().map(|why| format!("; refused: {why}")).unwrap_or_default();
+            let CertificateStatus { subject, issuer, expires, .. } = certificate;
+            writeln!(f, "{:<18}{subject} of {issuer}, until {expires}{refused}", "PKI certificate")?;
+        }
+        if let Some(state) = self.join_state {
+            writeln!(f, "{:<18}{state}", "Join")?;
+        }
+        if let Some(entra) = &self.entra_device {
+            let device = or_none(&entra.device);
+            writeln!(f, "{:<18}device {device}, token until {}", "Entra", entra.expires)?;
+        }
+        for account in &self.accounts {
+            let policy = match &account.refused {
+                Some(why) => format!("policy refused: {why}"),
+                None => format!("{} policies", account.policies),
+            };
+            writeln!(f, "{:<18}{} ({}), {policy}", "User", account.name, account.sid)?;
+        }
+        if let Some(clock) = &self.clock {
+            writeln!(f, "{:<18}{clock}; the site's time is used", "Clock")?;
+        }
+        for server in &self.unchecked_servers {
+            writeln!(f, "{:<18}{server}", "Not checked")?;
         }
         if let Some(failure) = &self.last_failure {
             let mut codes = failure.hresult.clone();

@@ -2,6 +2,7 @@
 //! that answer as the wire says.
 
 mod management_point;
+pub(crate) mod pki;
 
 use std::sync::OnceLock;
 
@@ -287,6 +288,12 @@ fn leaf(purpose: Purpose) -> CertificateParams {
     let mut params = params("Role");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(purpose.oid().to_vec())];
     params
+}
+
+/// A certificate of any PKI for a gateway on `localhost`, with a distribution point.
+pub(crate) fn gateway_with_list(pki: &pki::Pki, address: &str) -> runtime::tls::OwnCertificate {
+    let leaf = pki::Leaf { crl: Some(address.to_owned()), ..pki::Leaf::server("localhost") };
+    pki.issue(&leaf).own()
 }
 
 /// A certificate authority and a server certificate for `localhost`, as a gateway has them.

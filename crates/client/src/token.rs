@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use proto::id::Thumbprint;
+use proto::id::{Guid, Thumbprint};
 use proto::limits;
 use proto::time::Timestamp;
 use proto::token::TokenClass;
@@ -113,6 +113,8 @@ pub struct Claims {
     pub class: TokenClass,
     /// When it stops to count.
     pub expires: Timestamp,
+    /// The hierarchy that issued it.
+    pub hierarchy: Option<Guid>,
 }
 
 #[derive(Deserialize)]
@@ -122,6 +124,8 @@ struct RawClaims {
     #[serde(rename = "Type")]
     kind: String,
     exp: i64,
+    #[serde(rename = "TenantId")]
+    hierarchy: Option<Guid>,
 }
 
 /// Reads class and end of a token without judging it.
@@ -140,7 +144,7 @@ pub fn read_claims(text: &str) -> Result<Claims, TokenFormError> {
         .into_iter()
         .find(|class| class.pair() == (raw.category.as_str(), raw.kind.as_str()))
         .ok_or(TokenFormError::Class("token of an unknown class"))?;
-    Ok(Claims { class, expires: Timestamp::from_seconds(raw.exp) })
+    Ok(Claims { class, expires: Timestamp::from_seconds(raw.exp), hierarchy: raw.hierarchy })
 }
 
 /// Checks that a text is a bulk registration token before it is sent anywhere.
@@ -220,7 +224,10 @@ pub enum Freshness {
 /// What to show `CCM_STS` for a CCM token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// The self-prove token.
+    /// The tenant's token: the device's, or its user's.
+    Entra,
+    /// The self-prove token. One that has ended still shows who asks: within the recovery window the
+    /// site gives for it what a confirmation needs, and nothing else.
     SelfProve,
     /// The bulk registration token that setup was given.
     Bulk,
@@ -233,6 +240,8 @@ pub enum CcmStep {
     UseCached,
     /// Ask for one; the cached one, if any, still counts should that fail.
     Ask(Proof, CachedMeanwhile),
+    /// The self-prove token has ended: confirm first, which brings a new one, then look again.
+    Recover,
     /// Nothing to ask with: the device must confirm its registration where it can without a
     /// token (inside), or be set up with a new bulk registration token.
     NoProof,
@@ -256,13 +265,22 @@ pub enum Wanted {
     Device,
 }
 
+/// What there is to ask with, besides the self-prove token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Proofs {
+    /// A bulk registration token.
+    pub bulk: bool,
+    /// The device proves itself by its tenant's tokens, and can get one.
+    pub entra: bool,
+}
+
 /// Decides how to get a CCM token: cached, or by which proof. The bulk registration token is
-/// shown only while there is no self-prove token.
+/// shown only while there is no self-prove token; the tenant's comes before both.
 pub fn ccm_step(
     cached: Option<&StoredToken>,
     wanted: Wanted,
     self_prove: Option<&StoredToken>,
-    has_bulk: bool,
+    proofs: Proofs,
     now: Timestamp,
 ) -> CcmStep {
     let fits = |token: &&StoredToken| wanted == Wanted::Any || token.kind == Kind::Device;
@@ -270,16 +288,19 @@ pub fn ccm_step(
     if standing == Some(Freshness::Good) {
         return CcmStep::UseCached;
     }
-    let self_prove = self_prove.filter(|token| token.judge(now) != Freshness::Expired);
+    let ended = self_prove.is_some_and(|token| token.judge(now) == Freshness::Expired);
     let proof = match (self_prove, wanted) {
-        (Some(_), _) => Some(Proof::SelfProve),
-        (None, Wanted::Any) if has_bulk => Some(Proof::Bulk),
-        (None, _) => None,
+        _ if proofs.entra => Some(Proof::Entra),
+        (Some(_), _) if !ended => Some(Proof::SelfProve),
+        (_, Wanted::Any) if proofs.bulk => Some(Proof::Bulk),
+        (Some(_), Wanted::Any) => Some(Proof::SelfProve),
+        _ => None,
     };
     match (proof, standing) {
         (Some(proof), Some(Freshness::Renew)) => CcmStep::Ask(proof, CachedMeanwhile::Good),
         (Some(proof), _) => CcmStep::Ask(proof, CachedMeanwhile::None),
         (None, Some(Freshness::Renew)) => CcmStep::UseCached,
+        (None, _) if ended => CcmStep::Recover,
         (None, _) => CcmStep::NoProof,
     }
 }
@@ -299,11 +320,15 @@ fn scale(span: Duration, random: u64) -> Duration {
 pub(crate) mod tests {
     use super::*;
 
+    /// The hierarchy of these tokens.
+    pub(crate) const HIERARCHY: &str = "7B0C3806-D28C-4A45-ADB2-FB9F94A462F8";
+
     /// A text with the claims of a class; its signature is nobody's.
     pub(crate) fn text_of(class: TokenClass, expires: i64) -> String {
         let (category, kind) = class.pair();
-        let claims =
-            format!(r#"{{"SCCMTokenCategory":"{category}","Type":"{kind}","exp":{expires},"nbf":0}}"#);
+        let claims = format!(
+            r#"{{"SCCMTokenCategory":"{category}","Type":"{kind}","TenantId":"{HIERARCHY}","exp":{expires},"nbf":0}}"#
+        );
         format!("e30.{}.AAAA", URL_SAFE_NO_PAD.encode(claims))
     }
 
@@ -338,12 +363,13 @@ pub(crate) mod tests {
         let hours = |n: i64| at(n * 3600);
         let ccm = StoredToken::ccm(text_of(TokenClass::Device, 0), Duration::from_hours(8), at(0)).unwrap();
         let prove = StoredToken::self_prove(text_of(TokenClass::SelfProve, 90 * DAY), at(0), 0).unwrap();
-        let step = |now| ccm_step(Some(&ccm), Wanted::Device, Some(&prove), false, now);
+        let step = |now| ccm_step(Some(&ccm), Wanted::Device, Some(&prove), Proofs::default(), now);
+        let bulk = Proofs { bulk: true, entra: false };
         assert_eq!(step(hours(6)), CcmStep::UseCached);
         assert_eq!(step(hours(7)), CcmStep::Ask(Proof::SelfProve, CachedMeanwhile::Good));
         assert_eq!(step(hours(8)), CcmStep::Ask(Proof::SelfProve, CachedMeanwhile::None));
-        assert_eq!(ccm_step(Some(&ccm), Wanted::Device, None, true, hours(7)), CcmStep::UseCached);
-        assert_eq!(ccm_step(Some(&ccm), Wanted::Device, None, true, hours(8)), CcmStep::NoProof);
+        assert_eq!(ccm_step(Some(&ccm), Wanted::Device, None, bulk, hours(7)), CcmStep::UseCached);
+        assert_eq!(ccm_step(Some(&ccm), Wanted::Device, None, bulk, hours(8)), CcmStep::NoProof);
     }
 
     #[test]
@@ -359,8 +385,29 @@ pub(crate) mod tests {
             (Some(&pre), Wanted::Device, Some(&prove), true, ask(Proof::SelfProve)),
             (None, Wanted::Any, Some(&prove), true, ask(Proof::SelfProve)),
         ] {
-            assert_eq!(ccm_step(cached, wanted, prove, bulk, at(1)), expected, "{wanted:?}");
+            let proofs = Proofs { bulk, entra: false };
+            assert_eq!(ccm_step(cached, wanted, prove, proofs, at(1)), expected, "{wanted:?}");
         }
+    }
+
+    #[test]
+    fn the_tenants_token_comes_first_where_the_device_proves_itself_by_it() {
+        let prove = StoredToken::self_prove(text_of(TokenClass::SelfProve, 90 * DAY), at(0), 0).unwrap();
+        let proofs = Proofs { bulk: true, entra: true };
+        for wanted in [Wanted::Any, Wanted::Device] {
+            let step = ccm_step(None, wanted, Some(&prove), proofs, at(1));
+            assert_eq!(step, CcmStep::Ask(Proof::Entra, CachedMeanwhile::None));
+        }
+    }
+
+    #[test]
+    fn an_ended_self_prove_token_leads_back_over_a_confirmation() {
+        let prove = StoredToken::self_prove(text_of(TokenClass::SelfProve, 90 * DAY), at(0), 0).unwrap();
+        let late = at(91 * DAY);
+        let step = |wanted, bulk| ccm_step(None, wanted, Some(&prove), Proofs { bulk, entra: false }, late);
+        assert_eq!(step(Wanted::Device, false), CcmStep::Recover);
+        assert_eq!(step(Wanted::Any, false), CcmStep::Ask(Proof::SelfProve, CachedMeanwhile::None));
+        assert_eq!(step(Wanted::Any, true), CcmStep::Ask(Proof::Bulk, CachedMeanwhile::None));
     }
 
     #[test]

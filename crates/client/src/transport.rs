@@ -1,22 +1,27 @@
 //! One request to a management point: signed, sent, its answer verified.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderMap;
 use hyper::ext::ReasonPhrase;
+use proto::client_certificate::ProofOf;
 use proto::http_signature::{self, Answered, RequestToSign};
 use proto::id::{ClientId, Guid};
-use proto::reason;
+use proto::path::Door;
+use proto::reason::{self, Reason};
 use proto::time::Timestamp;
 use runtime::Clock;
+use runtime::tls::OwnCertificate;
 
-use crate::address::Address;
+use crate::address::{Address, GatewayAddress};
+use crate::credential::pki::Chosen;
+use crate::credential::proof;
 use crate::failure::{CallError, Refusal, TlsFault};
 use crate::identity::Identity;
 use crate::log::{field, line};
-use crate::state::SiteTrust;
-use crate::tls::{self, TlsError, TlsTrust, Verdicts};
+use crate::state::{SiteTrust, Store};
+use crate::tls::{self, Judge, TlsError, TlsTrust};
 use crate::token::TokenText;
 use crate::trust::{self, AnswerToJudge, Channel, Disbelief, Learned, Pin};
 
@@ -34,6 +39,9 @@ pub(crate) const ANSWER_BYTES: usize = proto::limits::MESSAGE_BYTES;
 const RETRY_AFTER: Duration = Duration::from_mins(5);
 /// Longest reason phrase that is shown, in characters.
 const PHRASE_CHARS: usize = 128;
+/// How far a signed answer's time may be from ours before the clock is corrected: an answer takes up to
+/// a minute to come, and the site tolerates five.
+const SKEW: Duration = Duration::from_mins(2);
 
 /// How a request is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +73,10 @@ pub(crate) struct Call<'a> {
     pub(crate) client: Option<ClientId>,
     /// Whether the receiver may not know our certificate yet.
     pub(crate) shows_certificate: bool,
+    /// Whether the connection shows the certificate of the PKI in place of the device's own.
+    pub(crate) shows_pki: bool,
+    /// The hierarchy for which the certificate of the PKI is proved in headers, where it is.
+    pub(crate) proves_pki: Option<Guid>,
     pub(crate) timeout: Duration,
 }
 
@@ -81,35 +93,22 @@ pub(crate) struct Answer {
 pub(crate) struct Believed<'a> {
     pub(crate) trust: &'a SiteTrust,
     pub(crate) pin: &'a Pin,
+    /// Where revocation lists of servers are kept.
+    pub(crate) store: &'a dyn Store,
 }
 
-/// Sends for one device. Connections show the device's certificate and are kept for a while.
+/// Connections that show one certificate.
 #[derive(Debug)]
-pub struct Transport {
-    identity: Arc<Identity>,
-    clock: Clock,
+struct Clients {
     /// For the inside and for this machine.
     direct: reqwest::Client,
     /// For gateways: by way of the system's proxy, if it has one.
     proxied: reqwest::Client,
-    verdicts: Arc<Verdicts>,
 }
 
-/// The transport could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TransportError {
-    /// TLS could not be set up.
-    #[error("TLS cannot be set up")]
-    Tls(#[source] TlsError),
-    /// The HTTP client could not be built.
-    #[error("the HTTP client cannot be set up")]
-    Http(#[source] reqwest::Error),
-}
-
-impl Transport {
-    /// Sets up sending for the device that has this identity.
-    pub fn new(identity: Arc<Identity>, trust: TlsTrust<'_>, clock: Clock) -> Result<Self, TransportError> {
-        let (config, verdicts) = tls::config(trust, identity.tls(), &clock).map_err(TransportError::Tls)?;
+impl Clients {
+    fn new(judge: &Arc<Judge>, own: Option<&OwnCertificate>, clock: &Clock) -> Result<Self, TransportError> {
+        let config = tls::config(judge, own, clock).map_err(TransportError::Tls)?;
         let build = |direct: bool| {
             let builder = reqwest::Client::builder()
                 .tls_backend_preconfigured((*config).clone())
@@ -124,27 +123,155 @@ impl Transport {
             let builder = if direct { builder.no_proxy() } else { builder };
             builder.build().map_err(TransportError::Http)
         };
-        Ok(Self { direct: build(true)?, proxied: build(false)?, identity, clock, verdicts })
+        Ok(Self { direct: build(true)?, proxied: build(false)? })
+    }
+
+    fn for_address(&self, address: &Address) -> &reqwest::Client {
+        if address.is_gateway() && !address.is_loopback() { &self.proxied } else { &self.direct }
+    }
+}
+
+/// Sends for one device. Connections show the device's own certificate, or that of its PKI, and are
+/// kept for a while.
+#[derive(Debug)]
+pub struct Transport {
+    identity: Arc<Identity>,
+    clock: Clock,
+    judge: Arc<Judge>,
+    own: Clients,
+    /// The certificate of the PKI, while one is used.
+    pki: Option<(Chosen, Clients)>,
+    /// Connections that show nothing: for those who are not the site.
+    bare: OnceLock<Option<Clients>>,
+}
+
+/// The transport could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// TLS could not be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] TlsError),
+    /// The HTTP client could not be built.
+    #[error("the HTTP client cannot be set up")]
+    Http(#[source] reqwest::Error),
+}
+
+impl Transport {
+    /// Sets up sending for the device that has this identity. `skew` is how far its clock is off, in
+    /// microseconds, as last heard of the site.
+    pub fn new(
+        identity: Arc<Identity>,
+        trust: TlsTrust<'_>,
+        clock: Clock,
+        skew: i64,
+    ) -> Result<Self, TransportError> {
+        let judge = Judge::new(trust, skew).map_err(TransportError::Tls)?;
+        let own = Clients::new(&judge, Some(identity.tls()), &clock)?;
+        Ok(Self { identity, clock, judge, own, pki: None, bare: OnceLock::new() })
+    }
+
+    /// What judges servers.
+    pub(crate) fn judge(&self) -> &Judge {
+        &self.judge
+    }
+
+    /// Now, by the device's clock as the site corrected it.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.judge.skew.now(&self.clock)
+    }
+
+    /// Takes the certificate of the PKI that is to be shown from now on, or none.
+    pub(crate) fn use_certificate(&mut self, chosen: Option<Chosen>) -> Result<(), TransportError> {
+        let same =
+            |chosen: &Chosen| self.pki.as_ref().is_some_and(|(used, _)| used.thumbprint == chosen.thumbprint);
+        match chosen {
+            None => self.pki = None,
+            Some(chosen) if same(&chosen) => {}
+            Some(chosen) => {
+                let clients = Clients::new(&self.judge, Some(&chosen.own), &self.clock)?;
+                self.pki = Some((chosen, clients));
+            }
+        }
+        Ok(())
+    }
+
+    /// The certificate of the PKI in use.
+    pub(crate) fn certificate(&self) -> Option<&Chosen> {
+        self.pki.as_ref().map(|(chosen, _)| chosen)
+    }
+
+    /// Connections that show no certificate, for a tenant's authority, a gateway's open page and
+    /// distribution points.
+    pub(crate) fn bare(&self, is_loopback: bool) -> Option<&reqwest::Client> {
+        let made = self.bare.get_or_init(|| Clients::new(&self.judge, None, &self.clock).ok());
+        made.as_ref().map(|clients| if is_loopback { &clients.direct } else { &clients.proxied })
+    }
+
+    /// Asks a gateway for one of its own pages, which nobody signs: what it says is no fact about the
+    /// site.
+    pub(crate) async fn open_page(
+        &self,
+        gateway: &GatewayAddress,
+        path: &str,
+        store: &dyn Store,
+    ) -> Result<(u16, Vec<u8>), CallError> {
+        let address = Address::Gateway(gateway.clone(), Door::ServerAuth);
+        let url = format!("https://{}{path}", gateway.authority());
+        let shown = address.to_string();
+        let ask = || self.own.for_address(&address).get(&url).timeout(REQUEST_TIMEOUT).send();
+        let mut sent = ask().await.map_err(|error| network_error(shown.clone(), error));
+        if let Err(CallError::Tls { fault: TlsFault::RevocationUnknown, .. }) = &sent
+            && let Some(wanted) = self.judge.revocation.take_wanted()
+            && let Some(http) = self.bare(address.is_loopback())
+        {
+            self.judge.revocation.fetch(http, wanted, store, self.now()).await;
+            sent = ask().await.map_err(|error| network_error(shown.clone(), error));
+        }
+        let mut response = sent?;
+        let status = response.status().as_u16();
+        let body = read_body(&mut response, &shown).await?;
+        Ok((status, body))
     }
 
     /// Signs and sends; believes the answer only with the site's signature. Returns what the
     /// answer taught about the site's certificates besides.
     ///
-    /// When the site has a new message key, the request is made a second time (under a new
-    /// id), asking for its certificate.
+    /// The request is made a second time (under a new id) when the site has a new message key and has to
+    /// be asked for its certificate, when a server's revocation list had to be fetched first, and when
+    /// the site's signed answer showed that the device's clock is wrong; once for each cause.
     pub(crate) async fn send(
         &self,
         address: &Address,
         call: &Call<'_>,
         believed: Believed<'_>,
     ) -> Result<(Answer, Learned), CallError> {
-        let first = self.send_once(address, call, believed, trust::wants_chain(believed.trust)).await;
-        let unknown_key = matches!(&first, Err(CallError::NotBelieved { source: Disbelief::UnknownKey, .. }));
-        let result = if unknown_key && !trust::wants_chain(believed.trust) {
-            line!(info, ClientAuth, "the site signs with a new key; asking for its certificate");
-            self.send_once(address, call, believed, true).await
-        } else {
-            first
+        let mut wants_chain = trust::wants_chain(believed.trust);
+        let (mut fetched, mut corrected) = (false, false);
+        let result = loop {
+            let result = self.send_once(address, call, believed, wants_chain).await;
+            let Err(error) = &result else { break result };
+            match error {
+                CallError::NotBelieved { source: Disbelief::UnknownKey, .. } if !wants_chain => {
+                    line!(info, ClientAuth, "the site signs with a new key; asking for its certificate");
+                    wants_chain = true;
+                }
+                CallError::Tls { fault: TlsFault::RevocationUnknown, .. } if !fetched => {
+                    let (Some(wanted), Some(http)) =
+                        (self.judge.revocation.take_wanted(), self.bare(address.is_loopback()))
+                    else {
+                        break result;
+                    };
+                    fetched = true;
+                    self.judge.revocation.fetch(http, wanted, believed.store, self.now()).await;
+                }
+                CallError::Refused { refusal, .. }
+                    if refusal.signed && refusal.reason == Some(Reason::ClockSkewed) && !corrected =>
+                {
+                    line!(info, ClientAuth, "asking again with the site's time");
+                    corrected = true;
+                }
+                _ => break result,
+            }
         };
         if let Err(error) = &result {
             log_failure(address, call, error);
@@ -165,11 +292,13 @@ impl Transport {
         let signature = signature.map(|(_, value)| value.clone()).unwrap_or_default();
         let answers = Answered { message_id, signature: &signature };
         let url = address.url(call.target);
-        let client =
-            if address.is_gateway() && !address.is_loopback() { &self.proxied } else { &self.direct };
+        let clients = match &self.pki {
+            Some((_, clients)) if call.shows_pki => clients,
+            _ => &self.own,
+        };
         let method = reqwest::Method::from_bytes(call.method.name().as_bytes())
             .expect("both names are tokens as HTTP has them");
-        let mut request = client.request(method, &url).timeout(call.timeout);
+        let mut request = clients.for_address(address).request(method, &url).timeout(call.timeout);
         for (name, value) in headers {
             request = request.header(name, value);
         }
@@ -182,7 +311,7 @@ impl Transport {
         let mut response = request.send().await.map_err(|error| network_error(shown.clone(), error))?;
         let status = response.status().as_u16();
         let body = read_body(&mut response, &shown).await?;
-        self.judge(address, shown, status, &response, body, answers, believed)
+        self.judge_answer(address, shown, status, &response, body, answers, believed)
     }
 
     fn headers(&self, call: &Call<'_>, message_id: Guid, wants_chain: bool) -> Vec<(&'static str, String)> {
@@ -194,7 +323,7 @@ impl Transport {
             token: call.token.map(TokenText::expose),
             body: call.body,
         };
-        let now = Timestamp::from_micros(self.clock.now());
+        let now = self.now();
         let sign = |bytes: &[u8]| Ok::<_, std::convert::Infallible>(self.identity.sign(bytes));
         let Ok(mut headers) = to_sign.headers(now, self.identity.thumbprint(), sign);
         if let Some(token) = call.token {
@@ -208,12 +337,23 @@ impl Transport {
         if wants_chain {
             headers.push((http_signature::WANT, "chain".to_owned()));
         }
+        if let (Some(hierarchy), Some((chosen, _))) = (call.proves_pki, &self.pki) {
+            let device_key = self.identity.thumbprint();
+            let proof = ProofOf { hierarchy, device_key, message_id, created: now };
+            match proof::headers(&chosen.own, proof) {
+                Ok(proof) => headers.extend(proof),
+                Err(error) => {
+                    let error = runtime::telemetry::Chain(&error);
+                    line!(warn, ClientAuth, thumbprint = %chosen.thumbprint, %error, "the certificate could not be proved");
+                }
+            }
+        }
         headers.extend(call.identity_headers.iter().cloned());
         headers
     }
 
     #[expect(clippy::too_many_arguments, reason = "one answer, in the pieces that reqwest hands out")]
-    fn judge(
+    fn judge_answer(
         &self,
         address: &Address,
         shown: String,
@@ -225,8 +365,10 @@ impl Transport {
     ) -> Result<(Answer, Learned), CallError> {
         let header = |name: &str| text_header(response.headers(), name);
         let to_judge = AnswerToJudge { status, answers, header, body: &body, channel: self.channel(address) };
-        let now = Timestamp::from_micros(self.clock.now());
-        let verdict = trust::judge_answer(believed.trust, believed.pin, &to_judge, now);
+        let verdict = trust::judge_answer(believed.trust, believed.pin, &to_judge, self.now());
+        if verdict.is_ok() {
+            self.correct_clock(trust::answer_created(header));
+        }
         let reason = header(reason::HEADER).and_then(|text| text.parse().ok());
         let is_good = (200..300).contains(&status);
         if !is_good || reason.is_some() {
@@ -250,13 +392,32 @@ impl Transport {
         }
     }
 
+    /// Corrects the clock by the time of an answer that the site signed. Nobody else's time counts: a
+    /// stranger could make old tokens good again with it.
+    fn correct_clock(&self, created: Option<Timestamp>) {
+        let Some(created) = created else { return };
+        let now = self.now();
+        if now.distance(created) <= SKEW {
+            return;
+        }
+        let off = created.micros().saturating_sub(now.micros());
+        let skew = self.judge.skew.micros().saturating_add(off);
+        self.judge.skew.set(skew);
+        line!(
+            warn,
+            ClientAuth,
+            seconds = -skew / 1_000_000,
+            "this device's clock differs from the site's; the site's time is used"
+        );
+    }
+
     /// Who vouched for the connection to this address.
     fn channel(&self, address: &Address) -> Channel {
         if !address.is_tls() {
             return Channel::Plain;
         }
         // A resumed session was judged by the full handshake that it resumes.
-        self.verdicts.of(address.host()).unwrap_or(Channel::Plain)
+        self.judge.verdicts.of(address.host()).unwrap_or(Channel::Plain)
     }
 }
 

@@ -146,6 +146,8 @@ pub enum Channel {
     NamedRoot,
     /// The system's own store.
     SystemRoot,
+    /// The pinned site itself: a role's certificate of enhanced HTTP.
+    Site,
 }
 
 /// Why an answer is not believed.
@@ -218,6 +220,15 @@ pub(crate) struct AnswerToJudge<'a, H> {
     pub(crate) header: H,
     pub(crate) body: &'a [u8],
     pub(crate) channel: Channel,
+}
+
+/// When a signed answer says that it was made. To be asked for verified answers only: the time stands
+/// among the parameters that the signature covers.
+pub(crate) fn answer_created<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<Timestamp> {
+    let parameters = header("signature-input")?;
+    let (_, rest) = parameters.split_once(";created=")?;
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest.get(..end)?.parse().ok().map(Timestamp::from_seconds)
 }
 
 /// Whether the device has to ask for the site's certificates with its next request.

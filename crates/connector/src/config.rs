@@ -33,12 +33,46 @@ pub struct Config {
     /// towards a role. Default 512.
     #[serde(default = "default_requests")]
     pub max_requests_per_tunnel: NonZeroU16,
+    /// The connection point's own PKI certificate, for management points in HTTPS mode that demand one: a PEM
+    /// file with its chain, several of them, or a folder of `.pem`, `.crt` and `.cer` files. Of those that a
+    /// role's authorities issued the one that lasts longest is shown. Looked at every minute. Default: none.
+    #[serde(default)]
+    pub client_certificate: Paths,
+    /// The private keys of these: PEM, mode 0600, one file, several, or a folder of `.pem` and `.key` files.
+    /// Which key belongs to which certificate is found out. Default: none.
+    #[serde(default)]
+    pub client_key: Paths,
     /// Write the lines of the field's verbose level (`VerboseLogging`) as ordinary ones.
     #[serde(default)]
     pub verbose_logging: bool,
     /// Threads that carry device traffic; 0, the default: one for each core.
     #[serde(default)]
     pub threads: u16,
+}
+
+/// One path or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Paths {
+    /// One file or folder.
+    One(PathBuf),
+    /// Several.
+    Many(Vec<PathBuf>),
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl Paths {
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        match self {
+            Self::One(path) => vec![path.clone()],
+            Self::Many(paths) => paths.clone(),
+        }
+    }
 }
 
 fn default_timeout() -> HumanDuration {
@@ -151,6 +185,17 @@ mod tests {
         assert_eq!(config.request_timeout.get(), Duration::from_mins(1));
         assert_eq!(config.max_requests_per_tunnel.get(), 512);
         assert!(!config.verbose_logging && config.thread_count().get() >= 1);
+    }
+
+    #[test]
+    fn certificates_are_named_one_by_one_or_as_a_list() {
+        let text = "bundle = \"b\"\nstate_directory = \"s\"\n\
+            client_certificate = \"cp.pem\"\nclient_key = [\"a.key\", \"keys\"]";
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!(config.client_certificate.paths(), [PathBuf::from("cp.pem")]);
+        assert_eq!(config.client_key.paths(), [PathBuf::from("a.key"), PathBuf::from("keys")]);
+        let without: Config = toml::from_str("bundle = \"b\"\nstate_directory = \"s\"").unwrap();
+        assert!(without.client_certificate.paths().is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::counters::Counters;
 use crate::events::Events;
 use crate::known::Known;
 use crate::publish::Publisher;
+use crate::role_certificate::RoleCertificates;
 use crate::uplink::Uplink;
 use crate::workers::Workers;
 
@@ -36,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) verbose: bool,
     /// What the site said last.
     pub(crate) known: Known,
+    /// Client certificates for roles that demand one.
+    pub(crate) role_certificates: Arc<RoleCertificates>,
     /// Publications and the gateways' versions.
     pub(crate) publisher: Publisher,
     /// Messages to the site.

@@ -268,8 +268,13 @@ mod tests {
     }
 
     fn planned(target: &str, token: bool) -> Plan {
-        let roles =
-            Roles::new(&[RoleTarget { role: RoleId::FIRST, internal_url: "http://mp.example:80".into(), trust: proto::link::RoleTrust::Site, client_certificate: false }]).0;
+        let roles = Roles::new(&[RoleTarget {
+            role: RoleId::FIRST,
+            internal_url: "http://mp.example:80".into(),
+            trust: proto::link::RoleTrust::Site,
+            client_certificate: false,
+        }])
+        .0;
         let headers = if token { vec![("authorization".into(), "Bearer x".into())] } else { Vec::new() };
         let head = RequestHead {
             request: RequestId::new(Guid::nil()),
@@ -277,6 +282,7 @@ mod tests {
             role: RoleId::FIRST,
             target: target.into(),
             external: String::new(),
+            certificate: None,
             headers,
             body_length: None,
         };

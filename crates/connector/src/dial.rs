@@ -25,7 +25,7 @@ use crate::coverage::{Coverage, Verdict};
 use crate::events;
 use crate::forward;
 use crate::log::COMPONENT;
-use crate::peer::{Peer, dial_tls};
+use crate::peer::{DialError, Peer, Trust, dial_tls, server_name};
 use crate::publish::book::Greeting;
 use crate::stream::RequestStream;
 use crate::tunnel::{Ended, Handler, Tunnel, drive, peer_of};
@@ -97,14 +97,7 @@ struct Keeper {
 }
 
 async fn keep(context: Arc<Context>, target: GatewayTarget, stop: CancellationToken, drain: Drain) {
-    let peer = Peer {
-        root: Arc::clone(&context.root),
-        purpose: Purpose::LinkGateway,
-        name: link::gateway_name(target.gateway),
-        withdrawn: context.known.withdrawn(),
-        clock: context.clock.clone(),
-    };
-    let tls = match peer.tls(Some(&context.certificate), &[&TLS13], Some(link::TUNNEL_ALPN)) {
+    let tls = match tunnel_tls(&context, &target) {
         Ok(tls) => tls,
         Err(error) => {
             warn!(component = COMPONENT, gateway = %target.name, error = %Chain(&error), "TLS cannot be set up");
@@ -125,6 +118,25 @@ async fn keep(context: Arc<Context>, target: GatewayTarget, stop: CancellationTo
         told: None,
     };
     keeper.run(&mut news, &stop).await;
+}
+
+fn tunnel_tls(context: &Context, target: &GatewayTarget) -> Result<Arc<ClientConfig>, TlsError> {
+    let peer = Peer {
+        trust: Trust::Site { root: Arc::clone(&context.root), purpose: Purpose::LinkGateway },
+        name: server_name(&link::gateway_name(target.gateway))?,
+        withdrawn: context.known.withdrawn(),
+        clock: context.clock.clone(),
+    };
+    Ok(peer.tls(Some(&context.certificate), &[&TLS13], Some(link::TUNNEL_ALPN))?)
+}
+
+/// Why no gateway can be dialled at all.
+#[derive(Debug, thiserror::Error)]
+enum TlsError {
+    #[error(transparent)]
+    Name(#[from] DialError),
+    #[error(transparent)]
+    Setup(#[from] rustls::Error),
 }
 
 impl Keeper {
@@ -272,8 +284,8 @@ impl TunnelTask {
     }
 
     async fn tunnel(&self, tls: Arc<ClientConfig>) -> Result<Ended, Ended> {
-        let name = link::gateway_name(self.target.gateway);
-        let connection = dial_tls(&self.target.address, &name, tls).await?;
+        let name = server_name(&link::gateway_name(self.target.gateway))?;
+        let connection = dial_tls(&self.target.address, name, tls).await?;
         let peer = peer_of(&connection)?;
         let tunnel = Tunnel::new(self.context.max_requests.into());
         let handler = GatewayHandler {

@@ -140,7 +140,7 @@ impl Forwarder<'_> {
                 timeout(self.context.request_timeout, self.roles.exchange(&plan.role, request)).await;
             let answer = answer.map_err(|_| timed_out())?.map_err(|error| not_answered(&error))?;
             let answer = self.relay(stream, head, plan, answer, progress).await?;
-            self.roles.keep(&plan.role, answer);
+            self.roles.keep(answer);
             return Ok(());
         }
         let pumped = AtomicU64::new(0);
@@ -187,7 +187,7 @@ impl Forwarder<'_> {
             }
         };
         if sent {
-            self.roles.keep(&plan.role, answer);
+            self.roles.keep(answer);
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ impl Known {
             withdrawn_changed: watch::Sender::new(()),
             version: AtomicU64::new(last.version),
         };
-        known.set_roles(last.roles);
+        known.set_roles(last.roles, |_| {});
         known
     }
 
@@ -106,9 +106,11 @@ impl Known {
         });
     }
 
-    /// Takes a new list of roles. Those without a usable URL are left out, and named in the log.
-    pub(crate) fn set_roles(&self, targets: Vec<RoleTarget>) {
+    /// Takes a new list of roles. Those without a usable URL are left out, and named in the log. `prepare`
+    /// does what must be done before the first request goes to one of them.
+    pub(crate) fn set_roles(&self, targets: Vec<RoleTarget>, prepare: impl FnOnce(&Roles)) {
         let (roles, bad) = Roles::new(&targets);
+        prepare(&roles);
         for error in bad {
             warn!(component = COMPONENT, error = %Chain(&error), "role not published");
         }
@@ -172,6 +174,7 @@ fn read(file: &Path) -> Result<LastKnown, ReadError> {
 #[cfg(test)]
 mod tests {
     use proto::id::{Guid, RoleId};
+    use proto::link::RoleTrust;
 
     use super::*;
 
@@ -186,7 +189,15 @@ mod tests {
             address: "127.0.0.1:1".into(),
             host: "gw.example".into(),
         }]);
-        known.set_roles(vec![RoleTarget { role: RoleId::FIRST, internal_url: "http://mp".into(), trust: proto::link::RoleTrust::Site, client_certificate: false }]);
+        known.set_roles(
+            vec![RoleTarget {
+                role: RoleId::FIRST,
+                internal_url: "http://mp".into(),
+                trust: RoleTrust::Site,
+                client_certificate: false,
+            }],
+            |_| {},
+        );
         known.set_withdrawn(vec![Thumbprint::of(b"x")]);
         known.set_version(7);
         known.save().unwrap();

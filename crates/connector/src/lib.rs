@@ -12,6 +12,7 @@
 //! | who may be at the other end | `peer` |
 //! | tunnels: which, and how they run | `dial`, `coverage`, `tunnel`, `stream` |
 //! | a request and its answer | `forward`, `request`, `answer`, `role`, `role_client` |
+//! | the certificate for roles that demand one | `role_certificate` |
 //! | publications on their way to gateways | `publish` |
 //! | what is told of it all | `log`, `counters`, `events`, `upkeep` |
 
@@ -32,6 +33,7 @@ mod peer;
 mod publish;
 mod request;
 mod role;
+mod role_certificate;
 mod role_client;
 mod stream;
 mod tunnel;
@@ -48,7 +50,7 @@ use runtime::{Clock, Drain};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{BundleError, Config};
+pub use config::{BundleError, Config, Paths};
 pub use log::COMPONENTS;
 
 use crate::config::Identity;
@@ -57,6 +59,7 @@ use crate::counters::Counters;
 use crate::events::Events;
 use crate::known::Known;
 use crate::publish::Publisher;
+use crate::role_certificate::{Files, RoleCertificates};
 use crate::role_client::RoleClient;
 use crate::uplink::Uplink;
 use crate::workers::Workers;
@@ -93,7 +96,11 @@ impl ConnectionPoint {
             Identity::load(&config.bundle).map_err(BindError::Bundle)?;
         private_dir::create(&config.state_directory).map_err(BindError::StateDirectory)?;
         let root = Arc::new(root);
-        let roles = RoleClient::new(Arc::clone(&root), clock.clone());
+        let known = Known::load(&config.state_directory);
+        let files = Files::new(config.client_certificate.paths(), config.client_key.paths());
+        let role_certificates = Arc::new(RoleCertificates::new(files));
+        role_certificates.refresh(&known.roles(), Timestamp::from_micros(clock.now()));
+        let roles = RoleClient::new(Arc::clone(&root), Arc::clone(&role_certificates), clock.clone());
         let workers = Workers::start(config.thread_count(), &roles).map_err(BindError::Threads)?;
         let context = Context {
             name,
@@ -103,7 +110,8 @@ impl ConnectionPoint {
             request_timeout: config.request_timeout.get(),
             max_requests: config.max_requests_per_tunnel.get(),
             verbose: config.verbose_logging,
-            known: Known::load(&config.state_directory),
+            known,
+            role_certificates,
             publisher: Publisher::default(),
             uplink: Uplink::default(),
             counters: Counters::new(Timestamp::from_micros(clock.now())),

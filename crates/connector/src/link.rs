@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 
 use crate::context::Context;
 use crate::log::COMPONENT;
-use crate::peer::{DIAL_TIMEOUT, DialError, Peer, dial_tls};
+use crate::peer::{DIAL_TIMEOUT, DialError, Peer, Trust, dial_tls, server_name};
 use frame::FrameError;
 
 /// First pause after a failure is a random part of this.
@@ -119,15 +119,15 @@ async fn session(
 
 /// Dials, and asks for the upgrade.
 async fn open(context: &Context, address: &str) -> Result<Upgraded, LinkError> {
+    let name = server_name(SITE_NAME).map_err(LinkError::Dial)?;
     let peer = Peer {
-        root: Arc::clone(&context.root),
-        purpose: Purpose::LinkSite,
-        name: SITE_NAME.to_owned(),
+        trust: Trust::Site { root: Arc::clone(&context.root), purpose: Purpose::LinkSite },
+        name: name.clone(),
         withdrawn: context.known.withdrawn(),
         clock: context.clock.clone(),
     };
     let tls = peer.tls(Some(&context.certificate), &[&TLS13], None).map_err(LinkError::Setup)?;
-    let connection = dial_tls(address, SITE_NAME, tls).await.map_err(LinkError::Dial)?;
+    let connection = dial_tls(address, name, tls).await.map_err(LinkError::Dial)?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(connection)).await.map_err(LinkError::Http)?;
     // Ends with the upgrade, or with the answer's error.
@@ -164,17 +164,25 @@ async fn read_all(context: &Arc<Context>, reader: &mut ReadHalf<TokioIo<Upgraded
 
 /// Does what the site says, and writes it down.
 async fn take(context: &Arc<Context>, message: Down) {
-    match message {
-        Down::Publication { version, signed, .. } => {
-            context.known.set_version(version);
-            context.publisher.publish(version, signed);
+    let shared = Arc::clone(context);
+    // Certificates are read and the state is written: neither is for a reactor.
+    let saved = tokio::task::spawn_blocking(move || {
+        let (context, known) = (&shared, &shared.known);
+        match message {
+            Down::Publication { version, signed, .. } => {
+                known.set_version(version);
+                context.publisher.publish(version, signed);
+            }
+            Down::Gateways { gateways } => known.set_gateways(gateways),
+            Down::Roles { roles } => known.set_roles(roles, |roles| {
+                // Which certificate a role is shown follows from whom that role trusts.
+                context.role_certificates.refresh(roles, context.now());
+            }),
+            Down::Withdrawn { thumbprints } => known.set_withdrawn(thumbprints),
         }
-        Down::Gateways { gateways } => context.known.set_gateways(gateways),
-        Down::Roles { roles } => context.known.set_roles(roles),
-        Down::Withdrawn { thumbprints } => context.known.set_withdrawn(thumbprints),
-    }
-    let known = Arc::clone(context);
-    let saved = tokio::task::spawn_blocking(move || known.known.save()).await;
+        known.save()
+    })
+    .await;
     if let Ok(Err(error)) = saved {
         error!(component = COMPONENT, error = %Chain(&error), "what the site said is not kept for a restart");
     }

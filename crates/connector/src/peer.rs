@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use proto::id::Thumbprint;
+use proto::limits;
+use proto::pki::{Distrust, TrustStore, Usage};
 use proto::time::Timestamp;
 use proto::trust::{Purpose, SiteRoot, TrustError};
 use runtime::Clock;
-use runtime::tls::{OwnCertificate, PeerCertificate, provider};
-use rustls::client::Resumption;
+use runtime::tls::{OwnCertificate, provider};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, verify_server_name};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::sign::SingleCertAndKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme,
@@ -40,6 +43,9 @@ pub(crate) enum PeerError {
     /// Its certificate does not speak for the site in this part.
     #[error("the certificate of the other side is not trusted")]
     Trust(#[source] TrustError),
+    /// Its certificate was not issued by an authority of the organisation that the site trusts.
+    #[error("the certificate of the other side is not trusted")]
+    Pki(#[source] Box<Distrust>),
     /// It is somebody else of this site.
     #[error("the certificate of the other side does not name {expected}")]
     AnotherName {
@@ -51,15 +57,27 @@ pub(crate) enum PeerError {
     Withdrawn,
 }
 
-/// Judges one peer: chain under the site root, purpose, name, and not withdrawn.
+/// By whom a peer's certificate must have been issued, and for what.
+#[derive(Debug, Clone)]
+pub(crate) enum Trust {
+    /// By the site.
+    Site {
+        /// The site's root.
+        root: Arc<SiteRoot>,
+        /// What the certificate must be for.
+        purpose: Purpose,
+    },
+    /// By an authority of the organisation, for a server.
+    Pki(Arc<TrustStore>),
+}
+
+/// Judges one peer: chain, purpose, name, and not withdrawn.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    /// The site's root.
-    pub(crate) root: Arc<SiteRoot>,
-    /// What its certificate must be for.
-    pub(crate) purpose: Purpose,
-    /// The DNS name that its certificate must hold.
-    pub(crate) name: String,
+    /// Under whom its chain must stand.
+    pub(crate) trust: Trust,
+    /// The name or address that its certificate must hold.
+    pub(crate) name: ServerName<'static>,
     /// Certificates that count no longer.
     pub(crate) withdrawn: Withdrawn,
     /// Tells the time.
@@ -69,14 +87,21 @@ pub(crate) struct Peer {
 impl Peer {
     fn judge(&self, chain: &[Vec<u8>]) -> Result<(), PeerError> {
         let now = Timestamp::from_micros(self.clock.now());
-        self.root.verify(chain, self.purpose, now).map_err(PeerError::Trust)?;
-        let leaf = chain.first().ok_or(PeerError::Trust(TrustError::NoCertificate))?;
-        let parsed = PeerCertificate::parse(&CertificateDer::from(leaf.as_slice()))
-            .map_err(|_| PeerError::Trust(TrustError::NoCertificate))?;
-        if !parsed.dns_names().iter().any(|name| name.eq_ignore_ascii_case(&self.name)) {
-            return Err(PeerError::AnotherName { expected: self.name.clone() });
+        match &self.trust {
+            Trust::Site { root, purpose } => {
+                root.verify(chain, *purpose, now).map_err(PeerError::Trust)?;
+            }
+            Trust::Pki(store) => {
+                store.judge(chain, Usage::Server, now).map_err(|cause| PeerError::Pki(cause.into()))?;
+            }
         }
-        if self.withdrawn.load().contains(&Thumbprint::from_bytes(parsed.thumbprint_sha256())) {
+        let leaf = chain.first().ok_or(PeerError::Trust(TrustError::NoCertificate))?;
+        let certificate = CertificateDer::from(leaf.as_slice());
+        let parsed = ParsedCertificate::try_from(&certificate)
+            .map_err(|_| PeerError::Trust(TrustError::NoCertificate))?;
+        verify_server_name(&parsed, &self.name)
+            .map_err(|_| PeerError::AnotherName { expected: self.name.to_str().into_owned() })?;
+        if self.withdrawn.load().contains(&Thumbprint::of(leaf)) {
             return Err(PeerError::Withdrawn);
         }
         Ok(())
@@ -115,8 +140,11 @@ impl ServerCertVerifier for Peer {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain: Vec<Vec<u8>> =
-            std::iter::once(end_entity).chain(intermediates.iter().take(2)).map(|der| der.to_vec()).collect();
+        let chain: Vec<Vec<u8>> = std::iter::once(end_entity)
+            .chain(intermediates)
+            .take(limits::CHAIN_CERTIFICATES)
+            .map(|der| der.to_vec())
+            .collect();
         self.judge(&chain).map_err(|error| {
             rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
         })?;
@@ -189,13 +217,17 @@ pub(crate) enum DialError {
     },
 }
 
+/// A link's name as TLS takes it.
+pub(crate) fn server_name(name: &str) -> Result<ServerName<'static>, DialError> {
+    ServerName::try_from(name.to_owned()).map_err(|_| DialError::Name { name: name.into() })
+}
+
 /// Opens a TCP connection and makes the TLS handshake, both within [`DIAL_TIMEOUT`].
 pub(crate) async fn dial_tls(
     address: &str,
-    name: &str,
+    server: ServerName<'static>,
     tls: Arc<ClientConfig>,
 ) -> Result<TlsStream<TcpStream>, DialError> {
-    let server = ServerName::try_from(name.to_owned()).map_err(|_| DialError::Name { name: name.into() })?;
     let dial = async {
         let tcp = dial_tcp(address).await?;
         TlsConnector::from(tls).connect(server, tcp).await.map_err(|error| match peer_error(&error) {

@@ -9,7 +9,7 @@ use http::{Method, Uri};
 use proto::endpoint::Endpoint;
 use proto::header;
 use proto::limits;
-use proto::link::RequestHead;
+use proto::link::{PEER_CERTIFICATE_HEADER, RequestHead};
 use proto::path::{PathError, parse_role_path};
 use proto::reason::REQUEST_ID_HEADER;
 
@@ -119,6 +119,13 @@ fn headers(head: &RequestHead, role: &Role) -> Result<HeaderMap, NotForwarded> {
         HeaderName::from_static(REQUEST_ID_HEADER),
         own(&head.request.to_string(), REQUEST_ID_HEADER)?,
     );
+    // What the gateway saw at its MutualAuth door; a hint by which a role may only refuse (R39).
+    if let Some(certificate) = head.certificate {
+        headers.insert(
+            HeaderName::from_static(PEER_CERTIFICATE_HEADER),
+            own(&certificate.to_string(), PEER_CERTIFICATE_HEADER)?,
+        );
+    }
     Ok(headers)
 }
 
@@ -126,12 +133,17 @@ fn headers(head: &RequestHead, role: &Role) -> Result<HeaderMap, NotForwarded> {
 mod tests {
     use proto::endpoint::ENDPOINTS;
     use proto::id::{Guid, RequestId, RoleId};
-    use proto::link::RoleTarget;
+    use proto::link::{RoleTarget, RoleTrust};
 
     use super::*;
 
     fn roles() -> Roles {
-        let target = RoleTarget { role: RoleId::FIRST, internal_url: "http://mp.example:8080".into(), trust: proto::link::RoleTrust::Site, client_certificate: false };
+        let target = RoleTarget {
+            role: RoleId::FIRST,
+            internal_url: "http://mp.example:8080".into(),
+            trust: RoleTrust::Site,
+            client_certificate: false,
+        };
         Roles::new(&[target]).0
     }
 
@@ -202,6 +214,8 @@ mod tests {
         head.headers = [
             ("Host", "evil"),
             ("roamgate-request-id", "forged"),
+            ("roamgate-peer-certificate", "forged"),
+            ("Roamgate-Peer-Certificate", "forged"),
             ("transfer-encoding", "chunked"),
             ("content-length", "5"),
             ("connection", "upgrade"),
@@ -218,6 +232,18 @@ mod tests {
         assert_eq!(plan.headers["host"], "mp.example:8080");
         assert_eq!(plan.headers["roamgate-request-id"], Guid::nil().to_string());
         assert!(plan.has_token());
+    }
+
+    #[test]
+    fn the_certificate_of_the_door_is_told_by_us_and_by_nobody_else() {
+        let mut head = head("GET", "/CCM_STS");
+        head.headers = vec![(PEER_CERTIFICATE_HEADER.to_owned(), "forged".to_owned())];
+        assert!(!plan(&head, &roles()).unwrap().headers.contains_key(PEER_CERTIFICATE_HEADER));
+        let certificate = proto::id::Thumbprint::of(b"leaf");
+        head.certificate = Some(certificate);
+        let headers = plan(&head, &roles()).unwrap().headers;
+        let told: Vec<_> = headers.get_all(PEER_CERTIFICATE_HEADER).iter().collect();
+        assert_eq!(told, [&certificate.to_string()]);
     }
 
     #[test]

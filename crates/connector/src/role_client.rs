@@ -14,16 +14,21 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use proto::id::Thumbprint;
 use proto::trust::{Purpose, SiteRoot};
 use runtime::Clock;
+use runtime::tls::OwnCertificate;
 use rustls::version::{TLS12, TLS13};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
 
 pub(crate) use body::{BodyPart, RequestBody};
 use io::{Metered, RoleIo};
 
-use crate::peer::{DialError, Peer, Withdrawn, dial_tcp, dial_tls};
-use crate::role::Role;
+use crate::peer::{DialError, Peer, Trust, Withdrawn, dial_tcp, dial_tls};
+use crate::role::{Issuer, Role, RoleTls};
+use crate::role_certificate::RoleCertificates;
 
 /// Connections without a request that are kept for one role. More than the requests that a thread usually has
 /// under way would only keep the role's memory busy.
@@ -42,20 +47,33 @@ const ANSWER_HEAD_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct RoleClient {
     root: Arc<SiteRoot>,
+    certificates: Arc<RoleCertificates>,
     clock: Clock,
     kept: Mutex<Kept>,
 }
 
 #[derive(Debug)]
 struct Kept {
-    /// By base URL.
-    connections: HashMap<String, Vec<Connection>>,
+    connections: HashMap<Party, Vec<Connection>>,
     prune_at: Instant,
+}
+
+/// Who is at the two ends of a connection. One that was made under another trust, or with another certificate
+/// of ours, is none of these.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Party {
+    /// Base URL of the role.
+    base: String,
+    /// By what its certificate was judged, if by anything.
+    trust: Option<Thumbprint>,
+    /// What it was shown, if it asked for anything.
+    shown: Option<Thumbprint>,
 }
 
 /// A connection with no request on it.
 #[derive(Debug)]
 struct Connection {
+    party: Party,
     sender: http1::SendRequest<RequestBody>,
     /// Bytes read from it, ever.
     read: Arc<AtomicU64>,
@@ -103,15 +121,16 @@ pub(crate) enum ExchangeError {
 }
 
 impl RoleClient {
-    /// A client without connections. `root` judges roles that are reached by TLS.
-    pub(crate) fn new(root: Arc<SiteRoot>, clock: Clock) -> Self {
+    /// A client without connections. `root` judges roles in enhanced HTTP; of `certificates` one is shown to
+    /// roles that demand it.
+    pub(crate) fn new(root: Arc<SiteRoot>, certificates: Arc<RoleCertificates>, clock: Clock) -> Self {
         let kept = Kept { connections: HashMap::new(), prune_at: Instant::now() };
-        Self { root, clock, kept: Mutex::new(kept) }
+        Self { root, certificates, clock, kept: Mutex::new(kept) }
     }
 
     /// Another client of the same kind, for another thread.
     pub(crate) fn another(&self) -> Self {
-        Self::new(Arc::clone(&self.root), self.clock.clone())
+        Self::new(Arc::clone(&self.root), Arc::clone(&self.certificates), self.clock.clone())
     }
 
     /// Sends a request and waits for the head of the answer. Dropping the future closes the connection.
@@ -121,8 +140,10 @@ impl RoleClient {
     /// every handler of a management point is idempotent. A streamed body always gets a fresh
     /// connection, because it could not be sent again.
     pub(crate) async fn exchange(&self, role: &Role, request: Outgoing) -> Result<Answer, ExchangeError> {
+        let own = self.certificates.of_role(role);
+        let party = Party::new(role, own.as_deref());
         if let Some(again) = request.copy()
-            && let Some(kept) = self.take(role).await
+            && let Some(kept) = self.take(&party).await
         {
             match send(kept, again).await {
                 // No byte came, so the role most likely had closed it: once more.
@@ -130,12 +151,12 @@ impl RoleClient {
                 outcome => return outcome,
             }
         }
-        send(self.open(role).await?, request).await
+        send(self.open(role, own.as_deref(), party).await?, request).await
     }
 
     /// Gives back the connection of an answer whose body was read to its end, and whose request was
     /// written to its end.
-    pub(crate) fn keep(&self, role: &Role, answer: Answer) {
+    pub(crate) fn keep(&self, answer: Answer) {
         let now = Instant::now();
         let connection = Connection { idle_since: now, ..answer.connection };
         if connection.sender.is_closed() {
@@ -145,18 +166,18 @@ impl RoleClient {
         if now >= kept.prune_at {
             kept.prune(now);
         }
-        match kept.connections.get_mut(&role.base) {
+        match kept.connections.get_mut(&connection.party) {
             Some(list) if list.len() >= KEPT_LIMIT => {}
             Some(list) => list.push(connection),
-            None => drop(kept.connections.insert(role.base.clone(), vec![connection])),
+            None => drop(kept.connections.insert(connection.party.clone(), vec![connection])),
         }
     }
 
     /// A kept connection that seems alive.
-    async fn take(&self, role: &Role) -> Option<Connection> {
+    async fn take(&self, party: &Party) -> Option<Connection> {
         loop {
             // The latest is the one most likely still open.
-            let mut connection = self.lock().connections.get_mut(&role.base)?.pop()?;
+            let mut connection = self.lock().connections.get_mut(party)?.pop()?;
             let fresh = connection.idle_since.elapsed() < KEPT_TIME;
             // Becomes ready at once, or as soon as its task has seen that it was closed.
             if fresh && connection.sender.ready().await.is_ok() {
@@ -165,22 +186,15 @@ impl RoleClient {
         }
     }
 
-    async fn open(&self, role: &Role) -> Result<Connection, ExchangeError> {
-        let io = if role.tls {
-            let peer = Peer {
-                root: Arc::clone(&self.root),
-                purpose: Purpose::RoleTls,
-                name: role.host.clone(),
-                withdrawn: Withdrawn::default(),
-                clock: self.clock.clone(),
-            };
-            // Nothing of ours is shown to a role: a connection point has no rights there (R61).
-            let tls = peer.tls(None, &[&TLS13, &TLS12], Some(b"http/1.1")).map_err(ExchangeError::Setup)?;
-            RoleIo::Tls(Box::new(
-                dial_tls(&role.address, &role.host, tls).await.map_err(ExchangeError::Dial)?,
-            ))
-        } else {
-            RoleIo::Plain(dial_tcp(&role.address).await.map_err(ExchangeError::Dial)?)
+    async fn open(
+        &self,
+        role: &Role,
+        own: Option<&OwnCertificate>,
+        party: Party,
+    ) -> Result<Connection, ExchangeError> {
+        let io = match &role.tls {
+            Some(tls) => RoleIo::Tls(Box::new(self.open_tls(role, tls, own).await?)),
+            None => RoleIo::Plain(dial_tcp(&role.address).await.map_err(ExchangeError::Dial)?),
         };
         let read = Arc::new(AtomicU64::new(0));
         let (sender, connection) = http1::Builder::new()
@@ -191,11 +205,43 @@ impl RoleClient {
             .map_err(ExchangeError::Closed)?;
         // Its errors reach whoever waits for the answer; it ends when the sender is dropped.
         tokio::spawn(async move { drop(connection.await) });
-        Ok(Connection { sender, read, idle_since: Instant::now() })
+        Ok(Connection { party, sender, read, idle_since: Instant::now() })
+    }
+
+    /// A connection to a role behind TLS, its certificate judged. Ours is shown to a role that demands one,
+    /// and nothing to any other: a connection point has no rights at a role (R61).
+    async fn open_tls(
+        &self,
+        role: &Role,
+        tls: &RoleTls,
+        own: Option<&OwnCertificate>,
+    ) -> Result<TlsStream<TcpStream>, ExchangeError> {
+        let trust = match &tls.issuer {
+            Issuer::Site => Trust::Site { root: Arc::clone(&self.root), purpose: Purpose::RoleTls },
+            Issuer::Pki(store) => Trust::Pki(Arc::clone(store)),
+        };
+        let peer = Peer {
+            trust,
+            name: tls.name.clone(),
+            withdrawn: Withdrawn::default(),
+            clock: self.clock.clone(),
+        };
+        let config = peer.tls(own, &[&TLS13, &TLS12], Some(b"http/1.1")).map_err(ExchangeError::Setup)?;
+        dial_tls(&role.address, tls.name.clone(), config).await.map_err(ExchangeError::Dial)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Party {
+    fn new(role: &Role, own: Option<&OwnCertificate>) -> Self {
+        Self {
+            base: role.base.clone(),
+            trust: role.tls.as_ref().map(|tls| tls.trust),
+            shown: own.map(|own| Thumbprint::from_bytes(own.leaf().thumbprint_sha256())),
+        }
     }
 }
 

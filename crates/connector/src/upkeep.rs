@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use proto::link::Up;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tracing::warn;
 
 use crate::context::Context;
 use crate::counters::REPORT_INTERVAL;
-use crate::log;
+use crate::log::{self, COMPONENT};
 
 /// Time between two looks at what waits to be said.
 const TICK: Duration = Duration::from_secs(1);
@@ -32,10 +33,20 @@ pub(crate) async fn keep_up(context: Arc<Context>) {
             }
             _ = maintenance.tick() => {
                 log::line("Maintaining connections...");
+                look_at_certificates(&context).await;
                 context.publisher.change(&context.uplink, |book, _| book.states());
             }
             _ = traffic.tick() => report_traffic(&context),
         }
+    }
+}
+
+/// Looks whether the files of the client certificate have changed, and whether the one in use still holds.
+async fn look_at_certificates(context: &Arc<Context>) {
+    let context = Arc::clone(context);
+    let refresh = move || context.role_certificates.refresh(&context.known.roles(), context.now());
+    if let Err(error) = tokio::task::spawn_blocking(refresh).await {
+        warn!(component = COMPONENT, %error, "client certificates not looked at");
     }
 }
 

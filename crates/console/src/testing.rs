@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use proto::bundle::{ConnectorBundle, LinkIdentity};
 use proto::id::{ClientId, Guid, RequestId, Thumbprint};
-use proto::identity::Method as Proof;
 use reqwest::{Client, Method, Response};
 use runtime::telemetry::{ComponentSpec, Format, LogConfig};
 use runtime::tls::{ClientTls, OwnCertificate, roots_from_der};
@@ -116,7 +115,9 @@ impl Host {
             hardware_id: None,
             client_version: "0.1.0".into(),
             signs_requests: true,
-            method: Proof::SiteToken,
+            join: None,
+            credentials: site::Credentials::default(),
+            refused: Vec::new(),
             method_reason: "no certificate of a PKI".into(),
             via: SeenVia::Intranet,
         };

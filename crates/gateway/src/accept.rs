@@ -9,9 +9,11 @@ use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use proto::id::{RequestId, Thumbprint};
+use proto::id::RequestId;
+use proto::identity::Identity;
 use proto::link::{Event, RequestHead, TUNNEL_ALPN};
 use proto::path::{self, External};
+use proto::pki::Distrust;
 use proto::reason::Reason;
 use proto::time::Timestamp;
 use runtime::telemetry::Chain;
@@ -19,11 +21,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info};
 
-use crate::admit::{Admitted, Asked, BodyLength, Passage, Refused};
+use crate::admit::{Admitted, Asked, Bearer, BodyLength, NotAccepted, NotTrusted, Passage, Refused, Verify};
 use crate::events::HOP;
 use crate::gateway::Gateway;
 use crate::log::COMPONENT;
 use crate::route::{self, About, AnswerBody, Ticket};
+use crate::shown::Shown;
+use crate::state::GatewayState;
 use crate::tunnel::Peer;
 use crate::{control, headers, reply};
 use reply::{Answered, Reply};
@@ -52,10 +56,10 @@ pub(crate) async fn connection(
         }
         return;
     }
-    let shown = tls.peer_certificates().and_then(<[_]>::first).map(|leaf| Thumbprint::of(leaf));
+    let shown = tls.peer_certificates().and_then(Shown::new);
     let service = service_fn(|request| {
-        let gateway = Arc::clone(&gateway);
-        async move { Answered::Ok(answer(&gateway, shard, shown, request).await) }
+        let (gateway, shown) = (&gateway, shown.as_ref());
+        async move { Answered::Ok(answer(gateway, shard, shown, request).await) }
     });
     if let Err(error) = runtime::http::serve(stream, &gateway.http, &gateway.drain, service).await {
         debug!(component = COMPONENT, %peer, error = %Chain(&error), "connection ended early");
@@ -66,7 +70,7 @@ pub(crate) async fn connection(
 async fn answer(
     gateway: &Arc<Gateway>,
     shard: u16,
-    shown: Option<Thumbprint>,
+    shown: Option<&Shown>,
     request: Request<Incoming>,
 ) -> Response<Reply> {
     let (at, began) = (gateway.now(), Instant::now());
@@ -83,6 +87,9 @@ async fn answer(
     };
     let mut answer = outcome.unwrap_or_else(|refused| {
         arrived.tell(gateway, &refused);
+        if let Some(tenant) = refused.wants_keys_of {
+            gateway.want_keys(tenant);
+        }
         reply::refused(&refused, id, runtime::id::random())
     });
     if head.headers.contains_key(TRANSFER_ENCODING) {
@@ -91,6 +98,23 @@ async fn answer(
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     answer
+}
+
+/// What a request can prove, by the state that was in force when it came.
+struct Proofs<'a> {
+    state: &'a GatewayState,
+    shown: Option<&'a Shown>,
+}
+
+impl Verify for Proofs<'_> {
+    fn bearer(&self, text: &str) -> Result<Bearer, NotAccepted> {
+        self.state.verify_bearer(text)
+    }
+
+    fn certificate(&self, now: Timestamp) -> Result<(), NotTrusted> {
+        let shown = self.shown.ok_or(NotTrusted::Distrust(Distrust::Missing))?;
+        shown.judge(self.state.trust(), now)
+    }
 }
 
 /// A request's head, and when it came.
@@ -106,18 +130,19 @@ enum Passed {
     /// A page of our own: here it is.
     Page(Response<Reply>),
     /// To a role.
-    Role(Passage, BodyLength),
+    Role(Box<Passage>, BodyLength),
 }
 
 impl Arrived<'_> {
-    fn admit(&self, gateway: &Gateway, shown: Option<Thumbprint>) -> Result<Passed, Refused> {
+    fn admit(&self, gateway: &Gateway, shown: Option<&Shown>) -> Result<Passed, Refused> {
         if gateway.drain.has_started() {
             return Err(Refused::closing(Reason::Draining, "the gateway is stopping"));
         }
-        let asked = Asked::read(self.head, shown)?;
+        let asked = Asked::read(self.head, shown.map(Shown::thumbprint))?;
         let state = gateway.publisher.load();
         let state = state.as_ref().ok_or_else(|| Refused::new(Reason::NoSnapshot, "no snapshot yet"))?;
-        Ok(match asked.admit(&state.snapshot, |token| state.verify_token(token), self.at)? {
+        Ok(match asked.admit(&state.snapshot, &Proofs { state, shown }, self.at)? {
+            Admitted::AuthInfo(info) => Passed::Page(reply::auth_info(&info, self.id)),
             Admitted::ServiceMetadata => {
                 Passed::Page(reply::metadata(&gateway.name, &state.snapshot, self.id))
             }
@@ -129,7 +154,7 @@ impl Arrived<'_> {
         &self,
         gateway: &Arc<Gateway>,
         shard: u16,
-        passage: Passage,
+        passage: Box<Passage>,
         length: BodyLength,
         body: Incoming,
     ) -> Result<Response<Reply>, Refused> {
@@ -146,7 +171,7 @@ impl Arrived<'_> {
         };
         let mut ticket = Ticket::new(Arc::clone(&gateway.ledger), row, place, about);
         let max_body = passage.endpoint.max_body as u64;
-        let head = self.request_head(passage, length);
+        let head = self.request_head(*passage, length);
         let request = route::Request { head, body, length, max_body };
         let relayed = route::relay(&gateway.tunnels, shard, request, gateway.patience, &mut ticket).await;
         let answer = relayed.inspect_err(|refused| ticket.answered(refused.status().as_u16()))?;
@@ -167,7 +192,10 @@ impl Arrived<'_> {
             role: passage.role,
             target: passage.target,
             external: format!("https://{host}{}", self.head.uri),
-            certificate: None,
+            certificate: match passage.identity {
+                Identity::Certificate { thumbprint } => Some(thumbprint),
+                Identity::Anonymous | Identity::Entra(_) | Identity::Token(_) => None,
+            },
             headers: headers::inward(&self.head.headers),
             body_length: match length {
                 BodyLength::Known(length) => Some(length),

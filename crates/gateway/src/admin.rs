@@ -13,6 +13,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use proto::time::Timestamp;
 use runtime::http::HttpOptions;
 use runtime::listen::{self, AcceptOptions};
 use runtime::telemetry::Chain;
@@ -107,6 +108,10 @@ fn metrics(gateway: &Gateway) -> String {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let size = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let expires = u64::try_from(gateway.certificate.current().leaf().not_after()).unwrap_or(0);
+    let seconds =
+        |moment: Option<Timestamp>| moment.map_or(0, |moment| u64::try_from(moment.seconds()).unwrap_or(0));
+    let state = gateway.publisher.current();
+    let site = state.as_ref().map(|state| &state.snapshot);
     let rows = [
         ("requests_total", "counter", "Requests, refused ones included.", load(&total.requests)),
         ("refused_total", "counter", "Requests that the gateway refused.", load(&total.refused)),
@@ -128,6 +133,20 @@ fn metrics(gateway: &Gateway) -> String {
             gateway.publisher.version(),
         ),
         ("certificate_expires_seconds", "gauge", "End of the certificate for devices, Unix time.", expires),
+        (
+            "revocation_list_due_seconds",
+            "gauge",
+            "When the first of the revocation lists is due to be replaced, Unix time; 0: there is none.",
+            seconds(site.and_then(|site| site.revocations.values().map(|list| list.next_update).min())),
+        ),
+        (
+            "tenant_keys_until_seconds",
+            "gauge",
+            "Until when the keys of each tenant that is on count at least, Unix time; 0: there is none.",
+            seconds(site.and_then(|site| {
+                site.tenants.values().filter(|tenant| tenant.enabled).map(|tenant| tenant.keys_until).min()
+            })),
+        ),
     ];
     let mut text = String::new();
     for (name, kind, help, value) in rows {

@@ -4,20 +4,22 @@
 //! The order is that of the design: path of a published role, method, size, identity. So a stranger learns
 //! from a refusal nothing but the table that our documentation prints anyway.
 
-use std::sync::Arc;
+mod identify;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Version};
-use proto::endpoint::Endpoint;
-use proto::id::{ClientId, RoleId, Thumbprint};
-use proto::identity::{self, Identity};
-use proto::path::{self, Door, External, PathError};
+use proto::combination::Mode;
+use proto::endpoint::{Caller, Endpoint};
+use proto::entra::{AuthInfo, PublishedTenant};
+use proto::id::{ClientId, Guid, RoleId, Thumbprint};
+use proto::identity::Identity;
+use proto::path::{self, Door, External, PathError, RolePath};
 use proto::reason::Reason;
 use proto::snapshot::Snapshot;
-use proto::status;
 use proto::time::Timestamp;
-use proto::token::{Token, TokenError};
+
+pub use identify::{Bearer, NotAccepted, NotTrusted, Verify};
 
 /// A request as admission sees it.
 #[derive(Debug, Clone, Copy)]
@@ -47,9 +49,11 @@ pub enum BodyLength {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admitted {
     /// To a role.
-    Role(Passage),
+    Role(Box<Passage>),
     /// To the gateway's own page.
     ServiceMetadata,
+    /// To a stranger who asks about an onboarded tenant.
+    AuthInfo(AuthInfo),
 }
 
 /// Where an admitted request goes, and who asks.
@@ -84,13 +88,24 @@ pub struct Refused {
     pub allow: &'static [&'static str],
     /// Whether the connection cannot go on after it.
     pub close: bool,
+    /// The onboarded tenant whose keys should be fetched anew: one that is not known here may have signed.
+    pub wants_keys_of: Option<Guid>,
 }
 
 impl Refused {
     /// A refusal after which the connection may go on.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { reason, status: None, phrase: None, detail, device: None, allow: &[], close: false }
+        Self {
+            reason,
+            status: None,
+            phrase: None,
+            detail,
+            device: None,
+            allow: &[],
+            close: false,
+            wants_keys_of: None,
+        }
     }
 
     /// A refusal after which nobody knows where the next request begins, or wants to.
@@ -129,24 +144,58 @@ impl<'a> Asked<'a> {
         Ok(Self { method: head.method.as_str(), target, authorization, body, shown })
     }
 
-    /// Decides. `verify` checks form and signature of a token, and remembers what it has seen.
-    pub fn admit(
+    /// Decides. `verify` checks what costs signatures.
+    pub fn admit(&self, site: &Snapshot, verify: &impl Verify, now: Timestamp) -> Result<Admitted, Refused> {
+        let external = path::parse_external(self.target).map_err(refused_path)?;
+        match external {
+            External::AuthInfo { tenant, .. } => {
+                self.check_size(OWN_METHODS, 0)?;
+                auth_info(site, tenant).map(Admitted::AuthInfo)
+            }
+            External::ServiceMetadata(door) => {
+                self.check_size(OWN_METHODS, 0)?;
+                match self.identify(door, site, verify, now)? {
+                    // A tenant's token buys a token and nothing else.
+                    Identity::Entra(_) => Err(wrong_endpoint(Caller::Entra, "ServiceMetadata", None)),
+                    _ => Ok(Admitted::ServiceMetadata),
+                }
+            }
+            External::Role { door, role, path } => self.admit_to_role(door, role, path, site, verify, now),
+        }
+    }
+
+    fn admit_to_role(
         &self,
+        door: Door,
+        role: RoleId,
+        path: RolePath<'_>,
         site: &Snapshot,
-        verify: impl Fn(&str) -> Result<Arc<Token>, TokenError>,
+        verify: &impl Verify,
         now: Timestamp,
     ) -> Result<Admitted, Refused> {
-        let external = path::parse_external(self.target).map_err(refused_path)?;
-        let (door, methods, max_body) = match &external {
-            External::ServiceMetadata(door) => (*door, METADATA_METHODS, 0),
-            External::Role { door, role, path } => {
-                let published = site.roles.get(role).is_some_and(|role| role.gateway_traffic);
-                if !published || !path.endpoint.is_published() {
-                    return Err(Refused::new(Reason::UnknownPath, "no role published this path here"));
-                }
-                (*door, path.endpoint.methods, path.endpoint.max_body)
-            }
-        };
+        let endpoint = path.endpoint;
+        let published = site.roles.get(&role).filter(|role| role.gateway_traffic && endpoint.is_published());
+        let published =
+            published.ok_or_else(|| Refused::new(Reason::UnknownPath, "no role published this path here"))?;
+        self.check_size(endpoint.methods, endpoint.max_body)?;
+        let identity = self.identify(door, site, verify, now)?;
+        let caller = identity.caller();
+        if !endpoint.open_outside_to(caller) {
+            return Err(wrong_endpoint(caller, endpoint.path, identity.device()));
+        }
+        // Last, so that strangers learn nothing about the inside.
+        if published.mode == Mode::Http {
+            let detail = format!("role {} ({}) is in plain HTTP mode", published.role, published.name);
+            return Err(Refused {
+                device: identity.device(),
+                ..Refused::new(Reason::RoleInHttpMode, detail)
+            });
+        }
+        Ok(Admitted::Role(Box::new(Passage { door, role, endpoint, target: path.target(), identity })))
+    }
+
+    /// Method, then size.
+    fn check_size(&self, methods: &'static [&'static str], max_body: usize) -> Result<(), Refused> {
         if !methods.contains(&self.method) {
             let refused = Refused::new(Reason::MethodNotAllowed, "the endpoint does not answer this method");
             return Err(Refused { allow: methods, ..refused });
@@ -157,89 +206,23 @@ impl<'a> Asked<'a> {
             let detail = format!("the body has {length} bytes, the endpoint takes {max_body}");
             return Err(Refused::closing(Reason::BodyTooLarge, detail));
         }
-        let token = self.identify(door, site, verify, now)?;
-        match external {
-            External::ServiceMetadata(_) => Ok(Admitted::ServiceMetadata),
-            External::Role { door, role, path } => {
-                let caller = token.class.caller();
-                if !path.endpoint.open_outside_to(caller) {
-                    let detail = format!("{caller:?} does not open {} from outside", path.endpoint.path);
-                    return Err(Refused {
-                        device: token.device,
-                        ..Refused::new(Reason::TokenWrongEndpoint, detail)
-                    });
-                }
-                let identity = Identity::Token((*token).clone());
-                Ok(Admitted::Role(Passage {
-                    door,
-                    role,
-                    endpoint: path.endpoint,
-                    target: path.target(),
-                    identity,
-                }))
-            }
-        }
-    }
-
-    /// Who asks. No certificate is trusted by its chain yet, so everybody needs a token.
-    fn identify(
-        &self,
-        door: Door,
-        site: &Snapshot,
-        verify: impl Fn(&str) -> Result<Arc<Token>, TokenError>,
-        now: Timestamp,
-    ) -> Result<Arc<Token>, Refused> {
-        let Some(text) = self.authorization.and_then(identity::bearer) else {
-            return Err(match (door, self.shown) {
-                (Door::ServerAuth, _) => Refused::new(Reason::NoToken, "no bearer token"),
-                (Door::MutualAuth, None) => {
-                    Refused::new(Reason::NoClientCertificate, "neither certificate nor token")
-                }
-                (Door::MutualAuth, Some(shown)) => Refused::new(
-                    Reason::NoClientCertificate,
-                    format!("no token, and certificate {shown} leads to nothing that the site trusts"),
-                ),
-            });
-        };
-        let token = verify(text)
-            .map_err(|error| refused_token(door, Reason::TokenNotAccepted, error.to_string(), None))?;
-        let binding = site.settings.token_binding;
-        identity::judge_token(&token, self.shown, binding, site, now).map_err(|reason| {
-            let detail = self.judgement(&token, reason, now);
-            // Only a caller that has shown the key is the device that the token names.
-            let proved = !matches!(reason, Reason::TokenNotAccepted | Reason::TokenKeyMissing);
-            refused_token(door, reason, detail, token.device.filter(|_| proved))
-        })?;
-        if let Some(shown) = self.shown.filter(|shown| site.blocked_certificates.contains(shown)) {
-            let detail = format!("certificate {shown} is that of a blocked device");
-            return Err(refused_token(door, Reason::DeviceBlocked, detail, token.device));
-        }
-        Ok(token)
-    }
-
-    /// The exact cause of a judgement, for the operator.
-    fn judgement(&self, token: &Token, reason: Reason, now: Timestamp) -> String {
-        let show =
-            |print: Option<Thumbprint>| print.map_or_else(|| "none".to_owned(), |print| print.to_string());
-        match reason {
-            Reason::TokenNotAccepted | Reason::TokenKeyMissing => format!(
-                "the token is bound to certificate {}, the connection showed {}",
-                show(token.confirmation),
-                show(self.shown)
-            ),
-            Reason::TokenExpired | Reason::TokenNotYetValid => {
-                token.check_time(now).err().map_or_else(String::new, |error| error.to_string())
-            }
-            Reason::BulkTokenBlocked => {
-                format!("bulk token {} is blocked", token.bulk.unwrap_or(token.unique_id))
-            }
-            _ => token.device.map_or_else(String::new, |device| format!("device {device} is blocked")),
-        }
+        Ok(())
     }
 }
 
-/// Methods of `ServiceMetadata`.
-const METADATA_METHODS: &[&str] = &["GET", "HEAD"];
+fn wrong_endpoint(caller: Caller, path: &str, device: Option<ClientId>) -> Refused {
+    let detail = format!("{caller:?} does not open {path} from outside");
+    Refused { device, ..Refused::new(Reason::TokenWrongEndpoint, detail) }
+}
+
+/// What a stranger is told about a tenant. One that is off is as unknown as one that never was.
+fn auth_info(site: &Snapshot, tenant: Guid) -> Result<AuthInfo, Refused> {
+    let info = site.tenants.get(&tenant).and_then(PublishedTenant::auth_info);
+    info.ok_or_else(|| Refused::new(Reason::UnknownPath, "no tenant of this id is onboarded and on"))
+}
+
+/// Methods of the gateway's own pages.
+const OWN_METHODS: &[&str] = &["GET", "HEAD"];
 
 /// One length, or chunks and nothing else; `None` where it could be either.
 fn body_length(headers: &HeaderMap) -> Option<BodyLength> {
@@ -260,13 +243,6 @@ fn body_length(headers: &HeaderMap) -> Option<BodyLength> {
         }
         (Some(_), Some(_)) => None,
     }
-}
-
-fn refused_token(door: Door, reason: Reason, detail: String, device: Option<ClientId>) -> Refused {
-    // Who comes to the certificate's door with a token that is none has shown nothing acceptable.
-    let phrase = (door == Door::MutualAuth && reason == Reason::TokenNotAccepted)
-        .then_some(status::INVALID_CLIENT_CERTIFICATE);
-    Refused { phrase, device, ..Refused::new(reason, detail) }
 }
 
 fn refused_path(error: PathError) -> Refused {

@@ -34,6 +34,7 @@ use crate::gateway::Gateway;
 use crate::log::COMPONENT;
 use crate::publication::{BundleSnapshotError, Publisher};
 use crate::route::{InFlight, Patience};
+use crate::tenants::KeyWishes;
 use crate::{accept, admin, certificate, control};
 
 /// Header lines of one request; above it 431. Our own client sends some fifteen.
@@ -151,6 +152,7 @@ impl Bound {
             tunnels: Arc::default(),
             in_flight: Arc::new(InFlight::new(self.config.max_requests as usize)),
             ledger: Arc::default(),
+            key_wishes: KeyWishes::default(),
             patience: Patience {
                 answer: self.config.answer_timeout.get(),
                 body: self.config.body_timeout.get(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use proto::id::Guid;
 use proto::limits;
 use proto::link::{FromGateway, ToGateway};
 use proto::snapshot::Signed;
@@ -76,6 +77,11 @@ async fn publications(gateway: &Arc<Gateway>, tunnel: &Arc<Tunnel>) {
 }
 
 impl Gateway {
+    /// Tells the site that a key of this tenant is not known here; not more often than it may be said.
+    pub(crate) fn want_keys(&self, tenant: Guid) {
+        self.key_wishes.wish(self.now(), || tell_one(self, &FromGateway::WantKeys { tenant }));
+    }
+
     /// Takes control messages in their order and says what is to be answered.
     fn take(&self, messages: &[Bytes], now: Timestamp) -> Vec<FromGateway> {
         let mut publications: Vec<Signed> = Vec::with_capacity(messages.len());

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::publication::Publisher;
 use crate::route::{InFlight, Ledger, Patience};
+use crate::tenants::KeyWishes;
 use crate::tunnel::Tunnels;
 
 /// A running gateway. It holds no key but those of its own certificates, and no secret of a device.
@@ -27,6 +28,7 @@ pub struct Gateway {
     pub(crate) tunnels: Arc<Tunnels>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) key_wishes: KeyWishes,
     pub(crate) patience: Patience,
     pub(crate) http: HttpOptions,
     pub(crate) cap: ConnectionCap,

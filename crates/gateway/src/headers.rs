@@ -37,6 +37,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("CCMClientID", HeaderValue::from_static("GUID:x"));
         headers.insert("X-Forwarded-For", HeaderValue::from_static("10.0.0.1"));
+        headers.insert("roamgate-peer-certificate", HeaderValue::from_static("forged"));
         headers.insert("roamgate-path", HeaderValue::from_static("/CCM_STS"));
         headers.insert("accept", HeaderValue::from_bytes(b"\xff").unwrap());
         let mut passed = inward(&headers);

@@ -10,8 +10,9 @@
 //! | `tunnel` | one connection to a connection point, shared by its requests |
 //! | `reply` | refusals of our own, and what a role answered |
 //!
-//! Beside it: [`publication`] takes what the site publishes and exchanges the [`state`] that admission reads;
-//! `control` tells the site of traffic and refusals.
+//! Beside it: [`publication`] takes what the site publishes and exchanges the [`state`] that admission reads:
+//! keys of the site and of its `tenants`, and whose certificates are to be [`trust`]ed, which `shown` holds
+//! against what a connection showed. `control` tells the site of traffic, refusals and wishes.
 //!
 //! **The gateway stands on the attacker's side of the line.** It refuses much and proves nothing: everything
 //! that it lets pass is judged again inside.
@@ -33,8 +34,11 @@ mod log;
 pub mod publication;
 mod reply;
 mod route;
+mod shown;
 pub mod state;
 mod store;
+mod tenants;
+pub mod trust;
 mod tunnel;
 
 pub use bind::{BindError, Bound, RunError};

@@ -9,6 +9,7 @@ use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER}
 use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
+use proto::entra::AuthInfo;
 use proto::id::{RequestId, RoleId, SiteCode};
 use proto::link::AnswerHead;
 use proto::reason::{self, Action, Reason};
@@ -91,7 +92,16 @@ pub(crate) fn metadata(gateway: &str, site: &Snapshot, request: RequestId) -> Re
         snapshot_version: site.version,
         roles: roles.map(|role| Role { role_id: role.role, name: &role.name }).collect(),
     };
-    let text = serde_json::to_vec(&page).expect("numbers and texts have a JSON form");
+    json(&page, request)
+}
+
+/// With which app the devices of a tenant ask for tokens.
+pub(crate) fn auth_info(info: &AuthInfo, request: RequestId) -> Response<Reply> {
+    json(info, request)
+}
+
+fn json(page: &impl Serialize, request: RequestId) -> Response<Reply> {
+    let text = serde_json::to_vec(page).expect("numbers and texts have a JSON form");
     let mut answer = Response::new(Reply::Text(text.into()));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     named(answer, request)

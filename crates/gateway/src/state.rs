@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
+use proto::entra::TenantSet;
 use proto::id::Guid;
 use proto::limits;
 use proto::snapshot::{Snapshot, TokenCertificate};
 use proto::token::{KeySet, KeySetError, Token, TokenError, token_hash};
 use quick_cache::sync::Cache;
+
+use crate::admit::{Bearer, NotAccepted};
+use crate::tenants::Tenants;
+use crate::trust::Trust;
 
 /// Verified tokens that are remembered. Beyond it the least used are verified anew, which costs some
 /// 20 µs each; a remembered one takes some 300 bytes.
@@ -18,6 +23,8 @@ pub struct GatewayState {
     /// The snapshot with all deltas up to its version.
     pub snapshot: Snapshot,
     tokens: Arc<Tokens>,
+    tenants: Arc<Tenants>,
+    trust: Arc<Trust>,
 }
 
 /// Keys and what they verified. They are one thing, so that a token cannot outlive its key.
@@ -38,7 +45,8 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl GatewayState {
-    /// Prepares a snapshot. Verified tokens of `previous` stay known if the keys are the same.
+    /// Prepares a snapshot. What `previous` has verified and judged stays known where nothing that it rests
+    /// on has changed.
     pub fn new(snapshot: Snapshot, previous: Option<&Self>) -> Result<Self, KeySetError> {
         let same_keys = previous.map(|state| &state.tokens).filter(|tokens| {
             tokens.hierarchy == snapshot.hierarchy && tokens.certificates == snapshot.token_certificates
@@ -47,22 +55,34 @@ impl GatewayState {
             Some(tokens) => Arc::clone(tokens),
             None => Arc::new(Tokens::new(&snapshot)?),
         };
-        Ok(Self { snapshot, tokens })
+        let tenants = Tenants::of(&snapshot.tenants, previous.map(|state| &state.tenants));
+        let trust = Trust::of(&snapshot, previous.map(|state| &state.trust));
+        Ok(Self { snapshot, tokens, tenants, trust })
     }
 
-    /// Form, signature and origin of a token; what was verified once is remembered. Time, key and blocks
-    /// are for [`proto::identity::judge_token`] to judge, on each request.
-    pub fn verify_token(&self, text: &str) -> Result<Arc<Token>, TokenError> {
+    /// Whose client certificates are trusted.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// Form, signature and origin of whatever came as a bearer token; what was verified once is remembered.
+    /// Time, key and blocks are judged on each request.
+    pub fn verify_bearer(&self, text: &str) -> Result<Bearer, NotAccepted> {
         if text.len() > limits::TOKEN_BYTES {
-            return Err(TokenError::TooLong);
+            return Err(TokenError::TooLong.into());
         }
+        // What is known needs no look inside.
         let name = token_hash(text);
         if let Some(token) = self.tokens.verified.get(&name) {
-            return Ok(token);
+            return Ok(Bearer::Site(token));
         }
-        let token = Arc::new(self.tokens.keys.verify(text)?);
-        self.tokens.verified.insert(name, Arc::clone(&token));
-        Ok(token)
+        if let Some(token) = self.tenants.find(&name) {
+            return Ok(Bearer::Tenant(token));
+        }
+        if TenantSet::looks_like(text) {
+            return Ok(Bearer::Tenant(self.tenants.verify(name, text)?));
+        }
+        Ok(Bearer::Site(self.tokens.verify(name, text)?))
     }
 }
 
@@ -72,5 +92,12 @@ impl Tokens {
         let keys = KeySet::new(snapshot.hierarchy, certificates.iter().map(|c| c.der.as_slice()))?;
         let verified = Cache::new(VERIFIED_TOKENS);
         Ok(Self { hierarchy: snapshot.hierarchy, certificates, keys, verified })
+    }
+
+    /// Verifies a token whose text has this hash, and remembers it.
+    fn verify(&self, name: [u8; 32], text: &str) -> Result<Arc<Token>, TokenError> {
+        let token = Arc::new(self.keys.verify(text)?);
+        self.verified.insert(name, Arc::clone(&token));
+        Ok(token)
     }
 }

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use proto::id::ClientId;
+use proto::id::{ClientId, Thumbprint};
 use proto::message::envelope;
-use proto::reason::Reason;
+use proto::reason::{Hop, Reason};
 use runtime::telemetry::Chain;
 
 /// Longest detail that a log line or event keeps, in characters.
@@ -67,14 +67,17 @@ pub(crate) struct Refusal {
     pub(crate) reason: Reason,
     /// The exact cause: for the log and `roamgate trace`, never for the caller.
     pub(crate) detail: String,
+    /// One line for the caller besides the code. Only for one that has proved its key.
+    pub(crate) told: Option<String>,
     /// The device, where one proved itself.
     pub(crate) device: Option<ClientId>,
+    /// The key that the caller proved, where that is all that is known of it.
+    pub(crate) key: Option<Thumbprint>,
 }
 
 impl Refusal {
     pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        let detail = detail.into().chars().map(printable).take(DETAIL_CHARS).collect();
-        Self { reason, detail, device: None }
+        Self { reason, detail: line(&detail.into()), told: None, device: None, key: None }
     }
 
     /// A refusal with the whole chain of causes as its detail.
@@ -87,6 +90,17 @@ impl Refusal {
         Self { device: Some(device), ..self }
     }
 
+    #[must_use]
+    pub(crate) fn by(self, key: Thumbprint) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// Tells the caller this much besides the code.
+    #[must_use]
+    pub(crate) fn telling(self, told: &str) -> Self {
+        Self { told: Some(line(told)), ..self }
+    }
+
     /// The answer that tells it in this way.
     pub(crate) fn answer(&self, style: Style) -> Answer {
         let row = self.reason.row();
@@ -95,13 +109,17 @@ impl Refusal {
             (_, status) => status,
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let told = self
+            .told
+            .as_ref()
+            .map_or_else(|| self.reason.to_string(), |told| format!("{}: {told}", self.reason));
         let body = match style {
             // An empty 200 is the refusal itself.
             Style::Message if status.is_success() => String::new(),
             Style::Document if status == StatusCode::FORBIDDEN => {
                 format!("<HTML><HEAD><TITLE>Forbidden</TITLE></HEAD><BODY>{}</BODY></HTML>", self.reason)
             }
-            _ => format!("{}\n", self.reason),
+            _ => format!("{told}\n"),
         };
         let content_type = match body.as_bytes() {
             [] => None,
@@ -117,15 +135,26 @@ impl Refusal {
         }
     }
 
-    /// "Un-authorized request" is what the field's token service says of somebody that the site
-    /// does not know [docs]; gateways' phrases are not ours to say.
+    /// The phrase that connection points pass on [docs]. Gateways' and connection points' phrases
+    /// are not ours to say.
     fn phrase(&self, style: Style) -> Option<&'static str> {
-        (style == Style::TokenService && self.reason == Reason::StsUnknownDevice)
-            .then_some("Un-authorized request")
+        let row = self.reason.row();
+        match row.hop {
+            Hop::ManagementPoint | Hop::TokenService | Hop::Site if row.phrase.is_some() => row.phrase,
+            // What the field's token service says of somebody that the site does not know.
+            _ if style == Style::TokenService && self.reason == Reason::StsUnknownDevice => {
+                Some("Un-authorized request")
+            }
+            _ => None,
+        }
     }
 }
 
-/// One line of what a stranger may have written.
+/// One bounded line of what a stranger may have written.
+fn line(text: &str) -> String {
+    text.chars().map(printable).take(DETAIL_CHARS).collect()
+}
+
 fn printable(c: char) -> char {
     if c.is_control() { ' ' } else { c }
 }

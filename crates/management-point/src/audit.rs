@@ -45,7 +45,27 @@ pub(crate) async fn wrong_device(
     from: IpAddr,
     detail: String,
 ) -> Refusal {
-    let refusal = Refusal::new(Reason::WrongDevice, detail).of(proved);
+    mismatch(context, Reason::WrongDevice, proved, from, detail).await
+}
+
+/// The same for a message that came over the connection of another device's certificate.
+pub(crate) async fn other_certificate(
+    context: &Context,
+    proved: ClientId,
+    from: IpAddr,
+    detail: String,
+) -> Refusal {
+    mismatch(context, Reason::CertificateOfAnother, proved, from, detail).await
+}
+
+async fn mismatch(
+    context: &Context,
+    reason: Reason,
+    proved: ClientId,
+    from: IpAddr,
+    detail: String,
+) -> Refusal {
+    let refusal = Refusal::new(reason, detail).of(proved);
     if context.mismatches.is_due(proved, context.now()) {
         let by = By { actor: Actor::Device(proved), from: Some(from) };
         if let Err(error) = context.site.note_wrong_device(&by, &refusal.detail).await {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::combination::Mode;
 use proto::id::Guid;
 use proto::message::ReplyStamp;
 use proto::time::Timestamp;
@@ -13,8 +14,10 @@ use site::Site;
 use crate::Options;
 use crate::audit::Mismatches;
 use crate::bounds::Bounds;
-use crate::config::{Config, Mode};
+use crate::config::{Config, host_of};
 use crate::event::Events;
+use crate::manner::{Manner, Manners};
+use crate::request::Transport;
 
 /// Shared by all requests of one management point. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -24,7 +27,7 @@ pub(crate) struct Context {
     pub(crate) mismatches: Arc<Mismatches>,
     /// `host[:port]` by which clients inside know us.
     pub(crate) name: Arc<str>,
-    pub(crate) mode: Mode,
+    manners: Manners,
     pub(crate) approve_everything: bool,
     pub(crate) body_timeout: Duration,
     pub(crate) bounds: Bounds,
@@ -39,13 +42,14 @@ impl Context {
         bound: SocketAddr,
         options: Options,
         events: Events,
+        manners: Manners,
     ) -> Self {
         Self {
             site,
             events,
             mismatches: Arc::default(),
             name: config.name_at(bound).into(),
-            mode: config.mode,
+            manners,
             approve_everything: options.approve_everything,
             body_timeout: config.body_timeout.get(),
             bounds: Bounds::new(config.max_requests),
@@ -61,12 +65,31 @@ impl Context {
         &self.clock
     }
 
+    /// How we serve right now.
+    pub(crate) fn manner(&self) -> Arc<Manner> {
+        self.manners.current()
+    }
+
     /// The host part of our name.
     pub(crate) fn host(&self) -> &str {
-        match self.name.rsplit_once(':') {
-            // `[::1]` has colons inside its brackets and none that begins a port.
-            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-            _ => &self.name,
+        host_of(&self.name)
+    }
+
+    /// `host[:port]` by which whoever sent over this transport reaches us.
+    pub(crate) fn name_for(&self, transport: &Transport) -> String {
+        match transport {
+            Transport::Plain => self.name.to_string(),
+            Transport::Tls { .. } => self.manner().https_name.clone(),
+        }
+    }
+
+    /// The name that clients inside are told: in HTTPS mode that of HTTPS, because nothing else is
+    /// open to them.
+    pub(crate) fn intranet_name(&self) -> String {
+        let manner = self.manner();
+        match manner.mode {
+            Mode::Http | Mode::Ehttp => self.name.to_string(),
+            Mode::Https => manner.https_name.clone(),
         }
     }
 

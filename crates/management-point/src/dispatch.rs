@@ -105,7 +105,7 @@ async fn dispatch_message(
             state_message::answer(context, request, &plain, payload_hash, &body).await
         }
         (RequestBody::Assignments(body), Some(device)) => {
-            policy::answer(context, request, header, &device, &body).await
+            policy::answer(context, request, header, &device, token, &body).await
         }
         (RequestBody::Report(body), Some(device)) => {
             report::answer(context, request, &plain, payload_hash, endpoint, &device, &body).await

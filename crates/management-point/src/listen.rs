@@ -1,7 +1,6 @@
 //! One connection: its requests are read whole, handed on, and answered.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use proto::reason::{self, REQUEST_ID_HEADER, Reason};
 use runtime::Drain;
 use runtime::http::{BodyError, HttpOptions, read_body};
 use runtime::id::request_id;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{Instrument as _, debug, error, info, info_span};
 
 use crate::answer::{Answer, Refusal, Style};
@@ -26,7 +25,8 @@ use crate::context::Context;
 use crate::dispatch;
 use crate::handler::Handler;
 use crate::log::CLIENT_AUTH;
-use crate::request::{Request, repeated_header};
+use crate::request::{Peer, Request, repeated_header};
+use crate::{stranded, transport};
 
 /// Parts of the protocol that are known by their path and not served (protocol reference 1.1).
 const NOT_SERVED: &[&str] = &[
@@ -43,21 +43,20 @@ const NOT_SERVED: &[&str] = &[
 ];
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve(context: Context, stream: TcpStream, peer: IpAddr, drain: Drain) {
+pub(crate) async fn serve<S>(context: Context, stream: S, peer: Peer, drain: Drain)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let service = service_fn(|request| {
-        let context = context.clone();
+        let (context, peer) = (context.clone(), peer.clone());
         async move { Ok::<_, Infallible>(respond(&context, request, peer).await) }
     });
     if let Err(error) = runtime::http::serve(stream, &HttpOptions::default(), &drain, service).await {
-        debug!(%peer, %error, "connection ended early");
+        debug!(peer = %peer.address, %error, "connection ended early");
     }
 }
 
-async fn respond(
-    context: &Context,
-    incoming: hyper::Request<Incoming>,
-    peer: IpAddr,
-) -> Response<Full<Bytes>> {
+async fn respond(context: &Context, incoming: hyper::Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
     let id = name_request(context, &incoming);
     let line = format!("{} {}", incoming.method(), incoming.uri().path());
     let span = info_span!("request", request_id = %id);
@@ -84,9 +83,10 @@ async fn admit(
     context: &Context,
     id: RequestId,
     incoming: hyper::Request<Incoming>,
-    peer: IpAddr,
+    peer: Peer,
 ) -> Result<Request, Refusal> {
     let (head, body) = incoming.into_parts();
+    transport::check_peer(context, &peer)?;
     // An absolute target names a host; we are the only one here.
     let target = match head.uri.path_and_query() {
         Some(target) if head.uri.authority().is_none() => target.as_str().to_owned(),
@@ -100,6 +100,7 @@ async fn admit(
     if let Some(name) = repeated_header(&head.headers) {
         return Err(Refusal::new(Reason::MalformedRequest, format!("the header {name} stands twice")));
     }
+    transport::check_road(context, &peer.transport, endpoint, &head.headers)?;
     let held = match endpoint.max_body {
         0 => None,
         _ => context.bounds.hold_body(body.size_hint().exact()).await?,
@@ -114,7 +115,8 @@ async fn admit(
         query,
         headers: head.headers,
         body,
-        peer,
+        peer: peer.address,
+        transport: peer.transport,
         _held: held,
     })
 }
@@ -162,7 +164,10 @@ async fn process(
     let signing = signed.as_ref().map(|signed| AnswerSigning::new(request, signed));
     let answer = match dispatch::dispatch(context, request, signed.as_ref()).await {
         Ok(answer) => answer,
-        Err(refusal) => refuse(context, request.id, line, begun, &refusal, style),
+        Err(refusal) => {
+            stranded::note(context, request, &refusal);
+            refuse(context, request.id, line, begun, &refusal, style)
+        }
     };
     (answer, signing)
 }

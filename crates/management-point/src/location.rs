@@ -1,5 +1,6 @@
 //! Location requests: open to all inside, changing nothing.
 
+use proto::combination::Mode;
 use proto::message::{Header, ReplyMessage};
 use proto::path::Door;
 use proto::request::location::content::{ContentLocationReply, ContentSite};
@@ -23,7 +24,6 @@ pub(crate) const BUILD: &str = "9128";
 /// `SecurityModeMaskEx` of the recordings [observed].
 const SECURITY_MODE_MASK_EX: u32 = 480;
 const HTTP_PORT: u16 = 80;
-const HTTPS_PORT: u16 = 443;
 
 /// Answers one of the six location requests.
 pub(crate) async fn answer(
@@ -63,7 +63,8 @@ pub(crate) async fn answer(
 pub(crate) async fn gateway_addresses(context: &Context) -> Result<Vec<String>, Refusal> {
     let gateways = context.site.list_gateways().await.map_err(|error| database(&error))?;
     let roles = context.site.list_roles().await.map_err(|error| database(&error))?;
-    let open = roles.iter().filter(|role| role.gateway_traffic);
+    // One in plain HTTP mode takes nothing from gateways, whatever else is set.
+    let open = roles.iter().filter(|role| role.gateway_traffic && role.mode != Mode::Http);
     let door = Door::MutualAuth;
     Ok(open
         .flat_map(|role| gateways.iter().map(move |gateway| format!("{}/{door}/{}", gateway.host, role.id)))
@@ -77,7 +78,7 @@ async fn enumerate(
     let ours = request.site_code.is_empty() || is_ours(context, &request.site_code);
     let records = match request.request_type {
         _ if !ours => Vec::new(),
-        MpRequestType::Assigned => vec![record(context, "", &context.name)],
+        MpRequestType::Assigned => vec![record(context, "", &context.intranet_name())],
         MpRequestType::Internet => {
             let addresses = gateway_addresses(context).await?;
             addresses.iter().map(|address| record(context, address, "")).collect()
@@ -89,7 +90,7 @@ async fn enumerate(
 
 fn record(context: &Context, internet_name: &str, intranet_name: &str) -> MpRecord {
     // Whoever is reached through a gateway is reached by HTTPS.
-    let ssl_state = if internet_name.is_empty() { context.mode.ssl_state() } else { SSL_OF_GATEWAYS };
+    let ssl_state = if internet_name.is_empty() { context.manner().ssl_state() } else { SSL_OF_GATEWAYS };
     MpRecord {
         internet_name: internet_name.to_owned(),
         intranet_name: intranet_name.to_owned(),
@@ -102,20 +103,21 @@ fn record(context: &Context, internet_name: &str, intranet_name: &str) -> MpReco
 pub(crate) const SSL_OF_GATEWAYS: u32 = 1 | 2;
 
 fn site_info(context: &Context) -> SiteInfo {
+    let manner = context.manner();
     let signing = context.site.site_signing_chain().into_iter().next().unwrap_or_default();
     SiteInfo {
         master_site: code(context),
         site_code: code(context),
-        default_mp: context.name.to_string(),
+        default_mp: context.intranet_name(),
         version: SITE_VERSION.to_owned(),
         build_number: BUILD.to_owned(),
         capabilities: vec![Capability { name: "SSL".to_owned(), version: Some("1".to_owned()), value: None }],
         settings: Some(ClientOperationalSettings {
             version: SITE_VERSION.to_owned(),
-            security_mode_mask: 0,
+            security_mode_mask: manner.ssl_state(),
             security_mode_mask_ex: SECURITY_MODE_MASK_EX,
             http_port: context.port().unwrap_or(HTTP_PORT),
-            https_port: HTTPS_PORT,
+            https_port: manner.https_port(),
             certificate_store: String::new(),
             certificate_selection_criteria: String::new(),
             certificate_select_first: true,
@@ -131,7 +133,7 @@ fn no_content(context: &Context) -> ContentLocationReply {
         master_site_code: code(context),
         locality: "LOCAL".to_owned(),
         http_port: context.port().unwrap_or(HTTP_PORT),
-        https_port: HTTPS_PORT,
+        https_port: context.manner().https_port(),
         records: Vec::new(),
     };
     ContentLocationReply { sites: vec![site], ..ContentLocationReply::default() }

@@ -33,6 +33,9 @@ pub const MP_RELAY: &str = "MP_Relay";
 /// Who signed what; refusals for want of a proof.
 pub const CLIENT_AUTH: &str = "ClientAuth";
 
+/// Mode and certificate of the role.
+pub const MP_CONTROL: &str = "mpcontrol";
+
 /// Every component with its file.
 pub const COMPONENTS: &[ComponentSpec] = &[
     spec(MP_REGISTRATION_MANAGER, "MP_RegistrationManager.log"),
@@ -47,6 +50,7 @@ pub const COMPONENTS: &[ComponentSpec] = &[
     spec(MP_SINV, "MP_Sinv.log"),
     spec(MP_STATUS, "MP_Status.log"),
     spec(MP_RELAY, "MP_Relay.log"),
+    spec(MP_CONTROL, "mpcontrol.log"),
     spec(CLIENT_AUTH, "ClientAuth.log"),
 ];
 

@@ -1,7 +1,9 @@
 //! Policy assignments: what a device shall fetch, signed by the site.
 
+use proto::combination::{Scenario, judge};
 use proto::http_signature::write_certificates;
 use proto::id::Thumbprint;
+use proto::identity::Method;
 use proto::message::{Header, ReplyMessage};
 use proto::reason::Reason;
 use proto::request::condition::Condition;
@@ -11,11 +13,12 @@ use proto::request::policy::{
 };
 use proto::text::write::XmlWriter;
 use proto::time::Timestamp;
-use site::{Assignment, Device, PolicyError, SignedSet};
+use site::{Assignment, Device, PolicyError, SignedSet, UserRef};
 use tracing::{error, info};
 
 use crate::answer::{Answer, Refusal};
 use crate::audit::wrong_device;
+use crate::authenticate::token::Presented;
 use crate::context::Context;
 use crate::log::MP_POLICY;
 use crate::request::Request;
@@ -25,29 +28,38 @@ const PRIORITY: u32 = 25;
 /// Where the signature goes: the end of the document.
 const END: &str = "</ReplyAssignments>";
 
-/// Answers `RequestAssignments` of an approved device.
+/// Answers `RequestAssignments` of an approved device: its own, or its user's.
 pub(crate) async fn answer(
     context: &Context,
     request: &Request,
     header: &Header,
     device: &Device,
+    token: Option<&Presented>,
     body: &RequestAssignments,
 ) -> Result<Answer, Refusal> {
     if body.machine.client_id != device.id {
         let detail = format!("{} asks for the policy of {}", device.id, body.machine.client_id);
         return Err(wrong_device(context, device.id, request.peer, detail).await);
     }
-    let signed =
-        context.site.sign_assignments(device.id).await.map_err(|error| failed(&error).of(device.id))?;
+    let signed = match body.resource {
+        ResourceType::Machine => context.site.sign_assignments(device.id).await,
+        ResourceType::User => {
+            let user = user_of(context, request, device, token)?;
+            context.site.policy_for_user(device.id, user).await
+        }
+    };
+    let signed = signed.map_err(|error| failed(&error).of(device.id))?;
     let cookie = cookie(&signed);
+    // A user's list leaves no trace of what was taken away, so it is always told whole.
     let unchanged = body.request_type == AssignmentsRequestType::OnUpdate
+        && body.resource == ResourceType::Machine
         && body.server_cookie.as_deref() == Some(cookie.as_str());
-    // There is no policy for users yet: their list is empty, and nobody signs it.
-    let of_device = body.resource == ResourceType::Machine;
-    let assignments = if unchanged || !of_device { Vec::new() } else { assignments(&signed) };
+    let scheme = request.transport.scheme();
+    let assignments = if unchanged { Vec::new() } else { assignments(&signed, scheme, body.resource) };
     info!(
         component = MP_POLICY,
-        device = %device.id, serial = signed.set.serial, policies = assignments.len(), "policy assignments sent"
+        device = %device.id, serial = signed.set.serial, policies = assignments.len(), of = %body.resource,
+        "policy assignments sent"
     );
     let reply = ReplyAssignments {
         reply_type: if unchanged { AssignmentsReplyType::Delta } else { AssignmentsReplyType::Full },
@@ -57,8 +69,24 @@ pub(crate) async fn answer(
         server_cookie: cookie,
         assignments,
     };
-    let xml = if of_device { with_signature(&reply.to_xml(), &signed) } else { reply.to_xml() };
+    let xml = with_signature(&reply.to_xml(), &signed);
     Ok(Answer::message(ReplyMessage::write(header, &context.stamp(), &xml)))
+}
+
+/// The user whose policy may be asked for with this token: the one in it, and nobody without one.
+/// What the question itself says of a user is that user's word and decides nothing.
+fn user_of(
+    context: &Context,
+    request: &Request,
+    device: &Device,
+    token: Option<&Presented>,
+) -> Result<UserRef, Refusal> {
+    let method = token.map_or(Method::SiteToken, Presented::method);
+    judge(context.manner().mode, method, None, request.way(), Scenario::User)
+        .map_err(|refused| Refusal::caused(refused.reason, &refused).of(device.id))?;
+    token
+        .and_then(Presented::user)
+        .ok_or_else(|| Refusal::new(Reason::UserPolicyNotForMethod, "the token names no user").of(device.id))
 }
 
 pub(crate) fn failed(error: &PolicyError) -> Refusal {
@@ -75,9 +103,9 @@ fn cookie(signed: &SignedSet) -> String {
     newest.unwrap_or(Timestamp::from_seconds(0)).cookie()
 }
 
-fn assignments(signed: &SignedSet) -> Vec<PolicyAssignment> {
+fn assignments(signed: &SignedSet, scheme: &str, resource: ResourceType) -> Vec<PolicyAssignment> {
     let written = |assignment: &Assignment| {
-        let written = assigned(assignment);
+        let written = assigned(assignment, scheme, resource);
         if written.is_none() {
             error!(policy = assignment.policy.id, "policy left out: its id cannot be written");
         }
@@ -86,7 +114,8 @@ fn assignments(signed: &SignedSet) -> Vec<PolicyAssignment> {
     signed.set.assignments.iter().filter_map(written).collect()
 }
 
-fn assigned(assignment: &Assignment) -> Option<PolicyAssignment> {
+/// `scheme` is that of the connection: the body is fetched where the list was.
+fn assigned(assignment: &Assignment, scheme: &str, resource: ResourceType) -> Option<PolicyAssignment> {
     let policy = &assignment.policy;
     Some(PolicyAssignment {
         id: assignment.id,
@@ -95,14 +124,14 @@ fn assigned(assignment: &Assignment) -> Option<PolicyAssignment> {
         policies: vec![AssignedPolicy {
             id: policy.id.parse().ok()?,
             version: policy.version.clone(),
-            policy_type: ResourceType::Machine,
+            policy_type: resource,
             category: (!policy.category.is_empty()).then(|| policy.category.clone()),
             flags: PolicyFlags(policy.flags),
             priority: Some(PRIORITY),
             location: PolicyLocation {
                 hash: Some(policy.hash.clone()),
                 hash_ex: Some(policy.hash.clone()),
-                url: format!("http://<mp>/SMS_MP/.sms_pol?{}.{}", policy.id, policy.hash),
+                url: format!("{scheme}://<mp>/SMS_MP/.sms_pol?{}.{}", policy.id, policy.hash),
             },
         }],
     })
@@ -172,7 +201,7 @@ mod tests {
 
     #[test]
     fn an_assignment_points_at_the_body_by_its_hash() {
-        let written = assignments(&set(&[1]));
+        let written = assignments(&set(&[1]), "http", ResourceType::Machine);
         let policy = &written[0].policies[0];
         let hash = "AB".repeat(32);
         let target = format!("/SMS_MP/.sms_pol?{{6d8e2a10-1b2c-4d3e-8f90-a1b2c3d4e5f6}}.SHA256:{hash}");

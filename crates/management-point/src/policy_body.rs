@@ -3,7 +3,7 @@
 use proto::id::Thumbprint;
 use proto::reason::Reason;
 use proto::request::policy_query::{PolicyEdition, PolicyQuery};
-use site::{Device, PolicyBody, PolicyProtection};
+use site::{Device, PolicyBody, PolicyProtection, UserRef};
 use tracing::info;
 
 use crate::answer::{Answer, Refusal};
@@ -40,7 +40,8 @@ pub(crate) async fn answer(
         found.ok_or_else(|| about(Refusal::new(Reason::UnknownQuery, format!("no policy {query}"))))?;
 
     if let Some(device) = &device {
-        check_assigned(context, device, &found).await?;
+        let user = token.and_then(Presented::user);
+        check_assigned(context, device, user, &found).await?;
     }
     let body = match (PolicyProtection::from_flags(found.policy.flags), &device) {
         (PolicyProtection::Secret, None) => {
@@ -55,16 +56,23 @@ pub(crate) async fn answer(
     Ok(Answer::xml(body))
 }
 
-/// A secret body must be the very version that is assigned. Of a public one an older version
-/// will do: a device that is about to fetch it should not fail because a newer one came.
-async fn check_assigned(context: &Context, device: &Device, body: &PolicyBody) -> Result<(), Refusal> {
-    let set = context
-        .site
-        .list_assignments(device.id)
-        .await
-        .map_err(|error| crate::site_error::database(&error))?;
+/// It is assigned to the device, or to the user whose token came along. A secret body must be the
+/// very version that is assigned. Of a public one an older version will do: a device that is about to
+/// fetch it should not fail because a newer one came.
+async fn check_assigned(
+    context: &Context,
+    device: &Device,
+    user: Option<UserRef>,
+    body: &PolicyBody,
+) -> Result<(), Refusal> {
+    let set = context.site.list_assignments(device.id).await;
+    let mut assignments = set.map_err(|error| crate::site_error::database(&error).of(device.id))?.assignments;
+    if let Some(user) = user {
+        let signed = context.site.policy_for_user(device.id, user).await;
+        assignments.extend(signed.map_err(|error| failed(&error).of(device.id))?.set.assignments);
+    }
     let secret = PolicyProtection::from_flags(body.policy.flags) == PolicyProtection::Secret;
-    let assigned = set.assignments.iter().any(|assignment| {
+    let assigned = assignments.iter().any(|assignment| {
         assignment.policy.id == body.policy.id
             && (!secret || assignment.policy.version == body.policy.version)
     });

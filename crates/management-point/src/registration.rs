@@ -1,26 +1,28 @@
 //! Registration and its confirmation: a device makes itself known, and asks what it is.
 
+mod evidence;
+
 use proto::id::{ClientId, Thumbprint};
-use proto::identity::Method;
 use proto::message::signature::KeyError;
 use proto::message::{Header, ReplyMessage, RsaPublicKey};
 use proto::reason::Reason;
 use proto::request::registration::{
-    ApprovalStatus, ClientRegistrationRequest, ClientRegistrationResponse, RegistrationDetails,
+    ApprovalStatus, ClientRegistrationRequest, ClientRegistrationResponse, CloudGateway, RegistrationDetails,
     RegistrationKind, RegistrationStatus,
 };
 use proto::time::Timestamp;
-use site::{Approval, ApprovalRule, Evidence, NewRegistration};
+use site::{Contact, NewRegistration};
 use tracing::info;
 
 use crate::answer::{Answer, Refusal};
 use crate::audit::wrong_device;
 use crate::authenticate::signature::Signed;
 use crate::authenticate::token::{Presented, Worth};
-use crate::authenticate::{asker, check_state, note_seen, registered_key, via};
+use crate::authenticate::{asker, check_registered, note_seen, registered_key, via};
 use crate::context::Context;
 use crate::log::{MP_CLI_REG, MP_REGISTRATION_MANAGER};
 use crate::request::Request;
+use evidence::Newcomer;
 
 /// Answers a message to `MP_ClientRegistration`.
 pub(crate) async fn answer(
@@ -55,7 +57,8 @@ async fn register(
     body.verify(&key).map_err(|error| Refusal::caused(Reason::RegistrationNotProved, &error))?;
     // The key is proved: from here on the caller may know why.
     let certificate = Thumbprint::of(&details.signing.der);
-    check_time(context, body.data.time)?;
+    let about = |refusal: Refusal| refusal.by(certificate);
+    check_time(context, body.data.time).map_err(about)?;
     asker::one_device(context, request, signed, None, token).await?;
     if let Some(signed) = signed
         && signed.key != certificate
@@ -66,10 +69,26 @@ async fn register(
             None => Refusal::new(Reason::RegistrationNotProved, detail),
         });
     }
-    check_signing(context, signed, certificate).await?;
-    let worth = token.map(|token| token.judge(context, request, Some(certificate))).transpose()?;
-    let evidence = evidence(context, request, token.filter(|_| worth == Some(Worth::Full)));
-    info!(component = MP_CLI_REG, name = details.netbios_name(), %certificate, ?evidence, "registration received");
+    let known = context.site.find_device_by_key(certificate).await;
+    let known = known.map_err(|error| crate::site_error::database(&error))?;
+    match &known {
+        Some(device) => check_registered(context, request, device, signed).await?,
+        None if signed.is_none() && context.site.settings().require_signed_requests => {
+            return Err(about(Refusal::new(Reason::SignatureRequired, "the site demands signed requests")));
+        }
+        None => {}
+    }
+    let worth = token.map(|token| token.judge(context, request, Some(certificate))).transpose();
+    let token = token.filter(|_| matches!(worth, Ok(Some(Worth::Full))));
+    worth.map_err(about)?;
+    let newcomer =
+        Newcomer { context, request, signed, token, known: known.as_ref(), details, key: certificate };
+    let proved = evidence::gather(&newcomer).await.map_err(about)?;
+    info!(
+        component = MP_CLI_REG,
+        name = details.netbios_name(), %certificate, evidence = ?proved.evidence, refused = ?proved.refused,
+        "registration received"
+    );
 
     let new = NewRegistration {
         signing_certificate: details.signing.der.clone(),
@@ -79,12 +98,14 @@ async fn register(
         hardware_id: details.hardware_id().map(str::to_owned),
         client_version: body.data.agent.version.clone(),
         signs_requests: signed.is_some(),
-        method: Method::SiteToken,
-        method_reason: method_reason(evidence),
+        method_reason: proved.how,
+        credentials: proved.credentials,
+        join: proved.join,
+        refused: proved.refused,
         via: via(request),
     };
-    let registered = context.site.register_client(Some(request.peer), new, evidence).await;
-    let registered = registered.map_err(|error| Refusal::caused(error.reason(), &error))?;
+    let registered = context.site.register_client(Some(request.peer), new, proved.evidence).await;
+    let registered = registered.map_err(|error| about(Refusal::caused(error.reason(), &error)))?;
     let id = registered.client_id;
     info!(
         component = MP_REGISTRATION_MANAGER,
@@ -94,14 +115,22 @@ async fn register(
     info!(
         component = MP_REGISTRATION_MANAGER,
         device = %id, new = registered.is_new, approval = registered.approval.as_str(), by = registered.approval_by,
+        method = registered.method.name(), reason = registered.method_reason,
         "client registered"
     );
-    context.site.record_seen(id, via(request));
-    let approval = match registered.approval {
-        Approval::Approved => ApprovalStatus::Approved,
-        Approval::Held => ApprovalStatus::Unknown,
-    };
-    Ok(response(context, body, id, approval, None))
+    let skew_ms = signed.map(|signed| signed.skew_ms(context.now()));
+    context.site.record_contact(id, Contact { via: via(request), address: Some(request.peer), skew_ms });
+    let approval = approval_status(registered.approval_status);
+    Ok(response(context, body, id, approval, None, registered.cloud_gateway))
+}
+
+/// The number of a reply.
+fn approval_status(number: i8) -> ApprovalStatus {
+    match number {
+        1 => ApprovalStatus::Approved,
+        3 => ApprovalStatus::ApprovedByEntra,
+        _ => ApprovalStatus::Unknown,
+    }
 }
 
 async fn confirm(
@@ -123,7 +152,12 @@ async fn confirm(
         return Err(refused(format!("a confirmation of {id} in another's name")));
     }
     let found = context.site.find_device(id).await.map_err(|error| crate::site_error::database(&error))?;
-    let device = found.ok_or_else(|| refused(format!("{id} is not registered")))?;
+    // A key that signed the request is proved: its owner's record is gone.
+    let unknown = || match signed {
+        Some(signed) => refused(format!("{id} is not registered")).by(signed.key),
+        None => refused(format!("{id} is not registered")),
+    };
+    let device = found.ok_or_else(unknown)?;
     body.verify(&registered_key(&device)?)
         .map_err(|error| refused(format!("confirmation of {id}: {error}")))?;
     // The key is proved: from here on the caller may know why.
@@ -141,22 +175,18 @@ async fn confirm(
         }
         token.judge(context, request, Some(device.signing_thumbprint))?;
     }
-    check_state(context, &device, signed, true)?;
+    check_registered(context, request, &device, signed).await?;
     let version = &body.data.agent.version;
     let confirmed =
         context.site.confirm_registration(Some(request.peer), id, version, signed.is_some()).await;
     let confirmed = confirmed.map_err(|error| Refusal::caused(error.reason(), &error).of(id))?;
-    note_seen(context, request, &device);
+    note_seen(context, request, &device, signed);
     info!(
         component = MP_REGISTRATION_MANAGER,
         device = %id, approval = confirmed.approval_status, token_until = %confirmed.expires, "client confirmed"
     );
-    let approval = match confirmed.approval_status {
-        1 => ApprovalStatus::Approved,
-        3 => ApprovalStatus::ApprovedByEntra,
-        _ => ApprovalStatus::Unknown,
-    };
-    Ok(response(context, body, id, approval, Some(confirmed.token)))
+    let approval = approval_status(confirmed.approval_status);
+    Ok(response(context, body, id, approval, Some(confirmed.token), confirmed.cloud_gateway))
 }
 
 /// The key of a certificate that is to be registered.
@@ -180,54 +210,6 @@ fn check_time(context: &Context, time: Timestamp) -> Result<(), Refusal> {
     Err(Refusal::new(Reason::MessageTooOld, format!("signed at {time}; it is {now}")))
 }
 
-/// A key that has signed its requests once signs all of them (settled point 13).
-async fn check_signing(context: &Context, signed: Option<&Signed>, key: Thumbprint) -> Result<(), Refusal> {
-    if signed.is_some() {
-        return Ok(());
-    }
-    if context.site.settings().require_signed_requests {
-        return Err(Refusal::new(Reason::SignatureRequired, "the site demands signed requests"));
-    }
-    let known =
-        context.site.find_device_by_key(key).await.map_err(|error| crate::site_error::database(&error))?;
-    match known.filter(|device| device.signs_requests) {
-        Some(device) => {
-            let detail = "a device that signs its requests sent one unsigned";
-            Err(Refusal::new(Reason::SignatureRequired, detail).of(device.id))
-        }
-        None => Ok(()),
-    }
-}
-
-/// What vouches for the device. Never the path, and never the address of a connection point.
-fn evidence(context: &Context, request: &Request, token: Option<&Presented>) -> Evidence {
-    if let Some(id) = token.and_then(|token| token.token.bulk) {
-        return Evidence::BulkToken { id };
-    }
-    let inside = token.is_none() && !request.came_through_gateway();
-    let network = |rule: &ApprovalRule| matches!(rule, ApprovalRule::Network(network) if network.contains(request.peer));
-    match (inside, context.approve_everything) {
-        // The lab, too, names the rule of the field where one fits.
-        (true, true) if context.site.approval_rules().iter().any(network) => {
-            Evidence::Network { source: request.peer }
-        }
-        (_, true) => Evidence::Lab,
-        (true, false) => Evidence::Network { source: request.peer },
-        (false, false) => Evidence::None,
-    }
-}
-
-/// Why a device proves itself by the site's token: shown beside the method.
-fn method_reason(evidence: Evidence) -> String {
-    let how = match evidence {
-        Evidence::BulkToken { .. } => "registered with a bulk registration token",
-        Evidence::Network { .. } => "registered straight at a management point",
-        Evidence::Lab => "registered at the lab",
-        Evidence::None => "registered without a token",
-    };
-    format!("{how}; it showed neither a certificate of a trusted PKI nor an Entra identity")
-}
-
 /// The name that the device gives itself, by the first of several that it may leave out.
 fn name(details: &RegistrationDetails, header: &Header) -> String {
     let given = |name: Option<&str>| name.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned);
@@ -244,6 +226,7 @@ fn response(
     client_id: ClientId,
     approval: ApprovalStatus,
     pre_auth_token: Option<String>,
+    cloud_gateway: CloudGateway,
 ) -> ClientRegistrationResponse {
     ClientRegistrationResponse {
         response_type: body.data.registration_type(),
@@ -252,7 +235,7 @@ fn response(
         client_id,
         approval,
         pre_auth_token,
-        cloud_gateway: None,
+        cloud_gateway: Some(cloud_gateway),
     }
 }
 

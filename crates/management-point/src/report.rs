@@ -152,6 +152,14 @@ fn facts(body: &Report) -> Value {
             facts.insert((*name).to_owned(), values.into());
         }
     }
+    if let Some(instance) = body.instance(OUR_CLIENT) {
+        // Client settings as the device says it applied them, under the names that they have there.
+        let told = |name: &str| Some((name.to_owned(), Value::from(bounded(instance.value(name)?))));
+        let settings: serde_json::Map<_, _> = site::client_setting_names().filter_map(told).collect();
+        if !settings.is_empty() {
+            facts.insert("settings".to_owned(), Value::Object(settings));
+        }
+    }
     Value::Object(facts)
 }
 

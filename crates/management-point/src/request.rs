@@ -1,12 +1,16 @@
 //! A request, read whole. Nothing in it is believed yet.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, Method};
+use proto::client_certificate;
+use proto::combination::Way;
 use proto::endpoint::{Caller, Endpoint};
 use proto::http_signature;
-use proto::id::RequestId;
+use proto::id::{RequestId, Thumbprint};
+use proto::link::PEER_CERTIFICATE_HEADER;
 use proto::message::header_identity::names;
 use proto::reason::REQUEST_ID_HEADER;
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,6 +20,9 @@ const SINGLE: &[&str] = &[
     "authorization",
     "content-type",
     REQUEST_ID_HEADER,
+    PEER_CERTIFICATE_HEADER,
+    client_certificate::CHAIN,
+    client_certificate::PROOF,
     names::CLIENT_ID,
     names::CLIENT_ID_SIGNATURE,
     names::TIMESTAMP,
@@ -24,6 +31,38 @@ const SINGLE: &[&str] = &[
     names::CLIENT_TOKEN,
     names::CLIENT_TOKEN_SIGNATURE,
 ];
+
+/// What carried a request to us.
+#[derive(Debug, Clone)]
+pub(crate) enum Transport {
+    /// HTTP.
+    Plain,
+    /// HTTPS.
+    Tls {
+        /// The certificates that the other side showed, leaf first, DER; empty: none. It holds the
+        /// leaf's key, and nothing more is known: trust is judged for every request.
+        shown: Arc<[Vec<u8>]>,
+    },
+}
+
+impl Transport {
+    /// `http` or `https`.
+    pub(crate) const fn scheme(&self) -> &'static str {
+        match self {
+            Self::Plain => "http",
+            Self::Tls { .. } => "https",
+        }
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// The address on the socket. For what came through a gateway, the connection point's.
+    pub(crate) address: IpAddr,
+    /// What carries the requests.
+    pub(crate) transport: Transport,
+}
 
 /// A request, read whole.
 #[derive(Debug)]
@@ -40,6 +79,8 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
     /// The address on the socket. For what came through a gateway, the connection point's.
     pub(crate) peer: IpAddr,
+    /// What carried it.
+    pub(crate) transport: Transport,
     /// Its place among large bodies, kept until it is answered.
     pub(crate) _held: Option<OwnedSemaphorePermit>,
 }
@@ -53,7 +94,28 @@ impl Request {
     /// Whether a connection point handed it on: it names each request, and clients do not. To
     /// claim it falsely gains nothing: such a request counts as coming from nowhere in particular.
     pub(crate) fn came_through_gateway(&self) -> bool {
-        self.headers.contains_key(REQUEST_ID_HEADER)
+        came_through_gateway(&self.headers)
+    }
+
+    /// The way that it came.
+    pub(crate) fn way(&self) -> Way {
+        if self.came_through_gateway() { Way::Gateway } else { Way::Intranet }
+    }
+
+    /// The certificate that opened a gateway's MutualAuth door, by the gateway's word: it may make us
+    /// refuse, and never more (R39). `Err`: the header cannot be read.
+    pub(crate) fn peer_certificate(&self) -> Result<Option<Thumbprint>, ()> {
+        let Some(value) = self.headers.get(PEER_CERTIFICATE_HEADER) else { return Ok(None) };
+        value.to_str().ok().and_then(|text| text.trim().parse().ok()).map(Some).ok_or(())
+    }
+
+    /// The client's own TLS certificate with its chain: shown to us, not to a connection point's
+    /// other side. Empty: none.
+    pub(crate) fn own_tls_chain(&self) -> &[Vec<u8>] {
+        match &self.transport {
+            Transport::Tls { shown } if !self.came_through_gateway() => shown,
+            _ => &[],
+        }
     }
 
     /// Whether the table opens this endpoint to a caller of this class, by the road that the request
@@ -65,6 +127,11 @@ impl Request {
             self.endpoint.open_inside_to(caller)
         }
     }
+}
+
+/// Whether a connection point handed a request on.
+pub(crate) fn came_through_gateway(headers: &HeaderMap) -> bool {
+    headers.contains_key(REQUEST_ID_HEADER) || headers.contains_key(PEER_CERTIFICATE_HEADER)
 }
 
 /// The first header that must stand once and stands twice.

@@ -51,7 +51,7 @@ async fn list(context: &Context, kind: MpListKind, site: Option<&str>) -> Result
     let gateways = if kind == MpListKind::Internet { gateway_addresses(context).await? } else { Vec::new() };
     let outside = gateways.iter().map(|address| listed(context, kind, address, address, SSL_OF_GATEWAYS));
     let name = context.host().to_ascii_uppercase();
-    let ours = listed(context, kind, &name, &context.name, context.mode.ssl_state());
+    let ours = listed(context, kind, &name, &context.intranet_name(), context.manner().ssl_state());
     Ok(MpList { management_points: outside.chain([ours]).collect() })
 }
 

@@ -1,20 +1,32 @@
 //! The token service: a proof of identity becomes a CCM token.
+//!
+//! | proof | module |
+//! |---|---|
+//! | bulk registration token with a fresh key, self-prove token with the registered one | [`site_token`] |
+//! | token of an onboarded tenant, the request signed | [`entra`] |
+//! | client certificate of a trusted PKI, the request signed | [`certificate`] |
 
+mod certificate;
+mod entra;
+mod site_token;
+
+use proto::endpoint::Caller;
+use proto::entra::TenantSet;
 use proto::id::{ClientId, Guid};
 use proto::reason::Reason;
 use proto::token::{TokenClass, TokenError};
 use runtime::telemetry::OneLine;
 use serde::Serialize;
-use site::{CcmSubject, CcmToken, CcmTokenError};
+use site::{CcmSubject, CcmToken, CcmTokenError, Device};
 use tracing::info;
 
 use crate::answer::{Answer, Refusal, Style};
 use crate::authenticate::signature::Signed;
-use crate::authenticate::token::{self, Presented, Worth};
-use crate::authenticate::{asker, via};
+use crate::authenticate::token::{self, Presented};
 use crate::context::Context;
 use crate::log::CCM_STS;
 use crate::request::Request;
+pub(crate) use entra::check_entra_device;
 
 /// What the answer holds (protocol reference 10.5, [ours]).
 #[derive(Serialize)]
@@ -23,6 +35,22 @@ struct Grant<'t> {
     access_token: &'t str,
     /// Seconds.
     expires_in: u64,
+}
+
+/// A token that was given, and to whom.
+struct Granted {
+    token: CcmToken,
+    /// The device, once the key is registered.
+    device: Option<ClientId>,
+    /// The user, where the token is one's.
+    user: Option<Guid>,
+}
+
+/// With what somebody comes.
+enum Asked<'r> {
+    Site(Box<Presented>),
+    Entra(&'r str),
+    Certificate,
 }
 
 /// Answers `GET /CCM_STS`.
@@ -35,109 +63,83 @@ pub(crate) async fn issue(
     info!(
         component = CCM_STS,
         verbatim = true,
-        "Incoming request URL: http://{}{}",
-        context.name,
+        "Incoming request URL: {}://{}{}",
+        request.transport.scheme(),
+        context.name_for(&request.transport),
         request.endpoint.path
     );
-    let presented = token::present(context, request).inspect_err(log_refusal)?;
-    let Some(presented) = presented else {
-        return Err(Refusal::new(Reason::StsTokenMissing, "no token")).inspect_err(log_refusal);
+    let asked = asked(context, request).inspect_err(|refusal| log_refusal(TokenKind::PreAuth, refusal))?;
+    let granted = match &asked {
+        Asked::Site(presented) => site_token::exchange(context, request, signed, presented)
+            .await
+            .inspect_err(|refusal| log_failure(context, presented, refusal)),
+        Asked::Entra(text) => entra::exchange(context, request, signed, text)
+            .await
+            .inspect_err(|refusal| log_refusal(TokenKind::Aad, refusal)),
+        Asked::Certificate => certificate::exchange(context, request, signed)
+            .await
+            .inspect_err(|refusal| log_refusal(TokenKind::Certificate, refusal)),
+    }?;
+    log_grant(context, &granted);
+    let grant = Grant {
+        token_type: "CCM",
+        access_token: &granted.token.text,
+        expires_in: granted.token.expires_in.as_secs(),
     };
-    match exchange(context, request, signed, &presented).await {
-        Ok((subject, token)) => {
-            if let CcmSubject::Device { device, .. } = subject {
-                context.site.record_seen(device, via(request));
-            }
-            log_grant(context, subject, &token);
-            let grant = Grant {
-                token_type: "CCM",
-                access_token: &token.text,
-                expires_in: token.expires_in.as_secs(),
-            };
-            // A struct of strings and a number always has a JSON form.
-            Ok(Answer::json(serde_json::to_string(&grant).expect("plain data has a JSON form")))
+    // A struct of strings and a number always has a JSON form.
+    Ok(Answer::json(serde_json::to_string(&grant).expect("plain data has a JSON form")))
+}
+
+/// Reads with what somebody comes. Which verifier a token goes to says nothing about it yet.
+fn asked<'r>(context: &Context, request: &'r Request) -> Result<Asked<'r>, Refusal> {
+    let refused = |what: &str| Refusal::new(Reason::StsTokenNotAccepted, format!("{what} is not taken here"));
+    match token::text(request, Reason::StsTokenNotAccepted)? {
+        Some(text) if TenantSet::looks_like(text) && request.is_open_to(Caller::Entra) => {
+            Ok(Asked::Entra(text))
         }
-        Err(refusal) => {
-            log_failure(context, &presented, &refusal);
-            Err(refusal)
+        Some(text) if TenantSet::looks_like(text) => Err(refused("a tenant's token")),
+        Some(_) => {
+            let presented = token::present(context, request)?;
+            let none = || Refusal::new(Reason::StsTokenMissing, "no token");
+            presented.map(|presented| Asked::Site(Box::new(presented))).ok_or_else(none)
         }
+        None if request.is_open_to(Caller::Certificate) => Ok(Asked::Certificate),
+        None => Err(Refusal::new(Reason::StsTokenMissing, "no token")),
     }
 }
 
-async fn exchange(
-    context: &Context,
-    request: &Request,
-    signed: Option<&Signed>,
-    presented: &Presented,
-) -> Result<(CcmSubject, CcmToken), Refusal> {
-    let refused = |detail: &str| Refusal::new(Reason::StsTokenNotAccepted, detail);
-    let by_headers = asker::by_headers(context, request, Reason::StsTokenNotAccepted).await?;
-    asker::one_device(context, request, signed, by_headers.as_ref(), Some(presented)).await?;
-    let shown =
-        signed.map(|signed| signed.key).or(by_headers.as_ref().map(|device| device.signing_thumbprint));
-    if presented.judge(context, request, shown)? == Worth::NoMoreThanNothing {
-        return Err(refused("the key of the token was not proved"));
-    }
-    let subject = match presented.token.class {
-        TokenClass::Bulk => {
-            // The token that is given must be bound to something.
-            let key = shown.ok_or_else(|| refused("a bulk registration token needs a signed request"))?;
-            CcmSubject::Stranger { bulk_token: presented.token.unique_id, key }
-        }
-        TokenClass::SelfProve => {
-            let device = presented.device().ok_or_else(|| refused("a self-prove token without a device"))?;
-            check_signing(context, device, signed).await?;
-            // Without a shown key only `token_binding = off` comes here.
-            let key =
-                shown.or(presented.token.confirmation).ok_or_else(|| refused("a token without a key"))?;
-            CcmSubject::Device { device, key }
-        }
-        // The endpoint table takes identities only.
-        TokenClass::PreAuth | TokenClass::Device | TokenClass::User => {
-            return Err(refused("a token that came from here buys no other"));
-        }
-    };
-    let token = context.site.issue_ccm_token(subject).await.map_err(|error| denied(&error, subject))?;
-    Ok((subject, token))
-}
-
-/// A device that signs its requests signs this one, too (settled point 13).
-async fn check_signing(context: &Context, device: ClientId, signed: Option<&Signed>) -> Result<(), Refusal> {
-    if signed.is_some() {
-        return Ok(());
-    }
-    let found =
-        context.site.find_device(device).await.map_err(|error| crate::site_error::database(&error))?;
-    if found.is_some_and(|found| found.signs_requests) || context.site.settings().require_signed_requests {
-        return Err(Refusal::new(Reason::SignatureRequired, "the request is not signed").of(device));
-    }
-    Ok(())
-}
-
-fn denied(error: &CcmTokenError, subject: CcmSubject) -> Refusal {
-    let refusal = Refusal::caused(error.reason(), error);
-    match subject {
-        CcmSubject::Device { device, .. } => refusal.of(device),
-        CcmSubject::Stranger { .. } => refusal,
+/// A blocked device is told so before anything else about it.
+fn check_unblocked(device: Option<&Device>) -> Result<(), Refusal> {
+    match device.filter(|device| device.blocked) {
+        Some(device) => Err(Refusal::new(Reason::StsDeviceBlocked, "the device is blocked").of(device.id)),
+        None => Ok(()),
     }
 }
 
-fn log_grant(context: &Context, subject: CcmSubject, token: &CcmToken) {
-    let device = match subject {
-        CcmSubject::Device { device, .. } => device,
-        CcmSubject::Stranger { .. } => ClientId::new(Guid::nil()),
-    };
-    let (_, kind) = token.class.pair();
+/// Has the site make the token. `device` is the one whose key was proved.
+async fn make(context: &Context, subject: CcmSubject, device: Option<ClientId>) -> Result<CcmToken, Refusal> {
+    context.site.issue_ccm_token(subject).await.map_err(|error: CcmTokenError| {
+        let refusal = Refusal::caused(error.reason(), &error);
+        match device {
+            Some(device) => refusal.of(device),
+            None => refusal,
+        }
+    })
+}
+
+fn log_grant(context: &Context, granted: &Granted) {
+    let device = granted.device.unwrap_or(ClientId::new(Guid::nil()));
+    let (_, kind) = granted.token.class.pair();
     info!(
         component = CCM_STS,
         verbatim = true,
         "Created SCCM token, token type: {kind}, hierarchyId: {}, userId: {}, deviceId: {device}",
         context.site.facts().hierarchy,
-        Guid::nil(),
+        granted.user.filter(|_| granted.token.class == TokenClass::User).unwrap_or(Guid::nil()),
     );
     info!(component = CCM_STS, verbatim = true, "Issued token");
     info!(component = CCM_STS, verbatim = true, "Return token to client");
-    info!(component = CCM_STS, device = ?device, kind, until = %token.expires, "CCM token given");
+    info!(component = CCM_STS, device = ?device, kind, until = %granted.token.expires, "CCM token given");
 }
 
 /// The field's line for a token past its end; ours for everything else.
@@ -153,15 +155,28 @@ fn log_failure(context: &Context, presented: &Presented, refusal: &Refusal) {
             expired.us(),
             now.us(),
         ),
-        _ => log_refusal(refusal),
+        _ => log_refusal(TokenKind::PreAuth, refusal),
     }
 }
 
-fn log_refusal(refusal: &Refusal) {
+/// What failed, as the field's line begins.
+#[derive(Clone, Copy)]
+enum TokenKind {
+    PreAuth,
+    Aad,
+    Certificate,
+}
+
+fn log_refusal(kind: TokenKind, refusal: &Refusal) {
+    let what = match kind {
+        TokenKind::PreAuth => "PreAuth token",
+        TokenKind::Aad => "AAD token",
+        TokenKind::Certificate => "Client certificate",
+    };
     info!(
         component = CCM_STS,
         verbatim = true,
-        "Return code: {}, Description: PreAuth token validation failed, {} ({})",
+        "Return code: {}, Description: {what} validation failed, {} ({})",
         status(refusal),
         OneLine(&refusal.detail),
         refusal.reason,

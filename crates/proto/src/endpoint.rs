@@ -3,7 +3,8 @@
 //! One row an endpoint: path, methods, largest body, and who may call it, inside and
 //! through a gateway. The gateway's filter, the management point's dispatch, the test that
 //! walks every endpoint without credentials, and `docs/endpoints.md` all read this table;
-//! what is not in it does not exist.
+//! what is not in it does not exist. A gateway's own two pages ([`crate::path::External`])
+//! are no role's, and so they are not in it.
 
 use crate::limits;
 

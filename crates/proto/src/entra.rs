@@ -4,13 +4,17 @@
 //! As with the site's own tokens, the dear step ([`TenantSet::verify`]) looks at no clock and can
 //! be cached; [`EntraToken::check_time`] is cheap.
 
-use std::collections::BTreeMap;
+mod error;
+mod subject;
+mod tenant;
+
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+pub use error::EntraError;
+pub use subject::EntraSubject;
+pub use tenant::{AuthInfo, PublishedTenant, TenantSet};
 
 use crate::id::{Guid, Thumbprint};
-use crate::jose::JwkSet;
 use crate::time::Timestamp;
 
 /// How far the provider's clock may be off (R11).
@@ -18,69 +22,9 @@ pub const CLOCK_SKEW: Duration = Duration::from_mins(5);
 /// How long known keys go on when the provider cannot be reached (R13).
 pub const KEYS_LIFETIME: Duration = Duration::from_hours(24);
 
-/// A tenant as gateways and management points know it. Nothing secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PublishedTenant {
-    /// `tid`.
-    pub tenant: Guid,
-    /// Its name, for logs and pages.
-    pub name: String,
-    /// Accepted `iss`, exactly. Entra has two forms for one tenant.
-    pub issuers: Vec<String>,
-    /// Accepted `aud`, exactly: the App ID URI, or the server app's id.
-    pub audiences: Vec<String>,
-    /// The client app that devices ask tokens with.
-    pub client_app_id: String,
-    /// The resource that they ask tokens for.
-    pub resource: String,
-    /// Where they ask.
-    pub authority: String,
-    /// Whether its tokens count.
-    pub enabled: bool,
-    /// Its signing keys as last fetched.
-    pub keys: JwkSet,
-    /// Until when these keys count without being fetched anew.
-    pub keys_until: Timestamp,
-}
-
-/// What `AADAuthInfo` answers for an onboarded tenant; nothing for an unknown or disabled one.
-/// The member names are ours [ours].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuthInfo {
-    /// The tenant asked for.
-    #[serde(rename = "TenantId")]
-    pub tenant: Guid,
-    /// `AADCLIENTAPPID`.
-    #[serde(rename = "ClientAppId")]
-    pub client_app_id: String,
-    /// `AADRESOURCEURI`.
-    #[serde(rename = "ResourceUri")]
-    pub resource: String,
-    /// Where to ask for tokens.
-    #[serde(rename = "Authority")]
-    pub authority: String,
-}
-
-/// Whom a token speaks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EntraSubject {
-    /// A device and nobody on it (`Device`).
-    Device {
-        /// The device's id in the tenant.
-        device: Guid,
-    },
-    /// A user, on a device where the token names one (`UDA`).
-    User {
-        /// The user's object id.
-        user: Guid,
-        /// The device's id in the tenant.
-        device: Option<Guid>,
-        /// The user's on-premises SID: a hybrid user.
-        sid: Option<String>,
-        /// The user's principal name, for people.
-        name: String,
-    },
+/// The two `iss` of an Entra tenant, versions 1 and 2 of its tokens [docs]: what `tenant add` proposes.
+pub fn entra_issuers(tenant: Guid) -> [String; 2] {
+    [format!("https://sts.windows.net/{tenant}/"), format!("https://login.microsoftonline.com/{tenant}/v2.0")]
 }
 
 /// What a tenant's token says, its signature verified.
@@ -100,74 +44,58 @@ pub struct EntraToken {
     pub digest: Thumbprint,
 }
 
-/// Why a tenant's token was not accepted. Outside nobody learns which.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EntraError {
-    /// Form or signature.
-    #[error("the token is malformed")]
-    Malformed,
-    /// No onboarded tenant made it.
-    #[error("the token's tenant is not onboarded")]
-    UnknownTenant,
-    /// An operator switched this tenant off.
-    #[error("authentication by tenant {0} is switched off")]
-    TenantDisabled(Guid),
-    /// Signed by a key that the tenant's set does not hold (any more, or yet): fetch it anew.
-    #[error("tenant {tenant} has no key {kid:?}")]
-    UnknownKey {
-        /// The tenant that the token claims.
-        tenant: Guid,
-        /// The key that it names, at most 80 characters.
-        kid: String,
-    },
-    /// The signature does not fit.
-    #[error("the token's signature does not fit")]
-    Signature,
-    /// Issuer, audience or tenant is another.
-    #[error("the token is for somebody else: wrong {0}")]
-    Foreign(&'static str),
-    /// An app's token, or one that names neither device nor user.
-    #[error("the token speaks for no device and no user: {0}")]
-    NoSubject(&'static str),
-    /// Expired.
-    #[error("the token expired at {0}")]
-    Expired(Timestamp),
-    /// Not valid yet.
-    #[error("the token is valid from {0}")]
-    NotYetValid(Timestamp),
-    /// The tenant's keys have not been fetched for too long.
-    #[error("the tenant's keys are older than a day")]
-    KeysTooOld,
-}
-
 impl EntraToken {
     /// Judges `exp`, `nbf` and the age of the key at `now`, with [`CLOCK_SKEW`] in the token's favour.
-    pub fn check_time(&self, _now: Timestamp) -> Result<(), EntraError> {
-        Err(EntraError::Malformed)
+    ///
+    /// The key comes first: where it does not count any more, nothing that it signed does.
+    pub fn check_time(&self, now: Timestamp) -> Result<(), EntraError> {
+        if now >= self.keys_until {
+            return Err(EntraError::KeysTooOld);
+        }
+        if now >= self.expires.plus(CLOCK_SKEW) {
+            return Err(EntraError::Expired(self.expires));
+        }
+        if now < self.not_before.minus(CLOCK_SKEW) {
+            return Err(EntraError::NotYetValid(self.not_before));
+        }
+        Ok(())
     }
 }
 
-/// The onboarded tenants, their keys parsed once.
-#[derive(Debug, Default)]
-pub struct TenantSet {
-    tenants: BTreeMap<Guid, PublishedTenant>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl TenantSet {
-    /// Makes them ready.
-    pub fn new<'a>(tenants: impl IntoIterator<Item = &'a PublishedTenant>) -> Self {
-        Self { tenants: tenants.into_iter().map(|tenant| (tenant.tenant, tenant.clone())).collect() }
+    #[test]
+    fn time_is_judged_with_five_minutes_of_grace_and_old_keys_without_any() {
+        let at = |seconds: i64| Timestamp::from_seconds(1_800_000_000 + seconds);
+        let token = EntraToken {
+            tenant: Guid::nil(),
+            subject: EntraSubject::Device { device: Guid::nil() },
+            not_before: at(0),
+            expires: at(3_600),
+            keys_until: at(86_400),
+            digest: Thumbprint::of(b"text"),
+        };
+        assert_eq!(token.check_time(at(-300)), Ok(()));
+        assert_eq!(token.check_time(at(-301)), Err(EntraError::NotYetValid(at(0))));
+        assert_eq!(token.check_time(at(3_899)), Ok(()));
+        assert_eq!(token.check_time(at(3_900)), Err(EntraError::Expired(at(3_600))));
+        assert_eq!(token.check_time(at(86_399)), Err(EntraError::Expired(at(3_600))));
+        assert_eq!(token.check_time(at(86_400)), Err(EntraError::KeysTooOld));
+        let stale = EntraToken { keys_until: at(10), ..token };
+        assert_eq!(stale.check_time(at(10)), Err(EntraError::KeysTooOld));
     }
 
-    /// Whether a text could be a tenant's token rather than the site's own: it names a `kid`, or an
-    /// issuer that is not the site's. Only tells which verifier to ask.
-    pub fn looks_like(_text: &str) -> bool {
-        false
-    }
-
-    /// Checks form, signature, origin and subject. Not the time: see [`EntraToken::check_time`].
-    pub fn verify(&self, _text: &str) -> Result<EntraToken, EntraError> {
-        let _ = &self.tenants;
-        Err(EntraError::Malformed)
+    #[test]
+    fn an_entra_tenant_has_two_issuers() {
+        let tenant = "c8c82542-203c-4df9-9d86-cdd4dae67e0a".parse().unwrap();
+        assert_eq!(
+            entra_issuers(tenant),
+            [
+                "https://sts.windows.net/c8c82542-203c-4df9-9d86-cdd4dae67e0a/",
+                "https://login.microsoftonline.com/c8c82542-203c-4df9-9d86-cdd4dae67e0a/v2.0"
+            ]
+        );
     }
 }

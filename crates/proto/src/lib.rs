@@ -45,4 +45,5 @@ pub mod text;
 pub mod time;
 pub mod token;
 pub mod trust;
+pub mod verdict;
 pub mod zlib;

@@ -21,13 +21,25 @@ pub const CERTIFICATE_HEADER_BYTES: usize = 16 * 1024;
 pub const CHAIN_CERTIFICATES: usize = 8;
 /// Longest path from leaf to root, both counted (R3).
 pub const PATH_CERTIFICATES: usize = 6;
-/// Longest certificate of a shown chain in bytes.
-pub const CHAIN_CERTIFICATE_BYTES: usize = 64 * 1024;
+/// Longest certificate of a shown chain in bytes; a longer one is not looked at. Two to four thousand
+/// are usual; more only serves to make name constraints costly.
+pub const CHAIN_CERTIFICATE_BYTES: usize = 16 * 1024;
+/// Most extensions of one certificate of a path; a certificate with more is refused. Some ten are usual.
+pub const CERTIFICATE_EXTENSIONS: usize = 64;
+/// Most signatures that are checked while looking for paths of one chain. A chain without detours
+/// needs one for each certificate below the root.
+pub const PATH_SIGNATURES: usize = 24;
+/// Most complete paths of one chain that are judged. One is usual, two where an authority was renewed.
+pub const PATHS: usize = 6;
 
 // --- what the site fetches (R6, R13) ---
 
 /// Largest certificate revocation list in bytes: some 10⁶ serials.
 pub const CRL_BYTES: usize = 48 * 1024 * 1024;
+/// Most distribution point names that are read from one certificate or list. Two are usual.
+pub const DISTRIBUTION_POINTS: usize = 16;
+/// Longest distribution point name in characters; a longer one is passed over.
+pub const DISTRIBUTION_POINT_CHARS: usize = 2048;
 /// Largest key set of an identity provider in bytes. Entra's has some 20,000.
 pub const KEY_SET_BYTES: usize = 1024 * 1024;
 /// Most keys of one provider.
@@ -89,9 +101,9 @@ pub const SIGNATURE_BYTES: usize = 512;
 pub const DISCOVERY_PROPERTIES: usize = 64;
 /// Longest value of a discovery property in characters; longer is refused (R28).
 pub const DISCOVERY_VALUE_CHARS: usize = 512;
-/// Longest registration hint in characters; longer is refused. Some 1,650 is usual [observed].
 /// Longest list of gateways in a registration's answer, in bytes.
 pub const CLOUD_GATEWAY_LIST_BYTES: usize = 64 * 1024;
+/// Longest registration hint in characters; longer is refused. Some 1,650 is usual [observed].
 pub const REGISTRATION_HINT_CHARS: usize = 8192;
 /// Most policy assignments in one reply, and rules, actions or instances in one policy body.
 pub const POLICY_ENTRIES: usize = 10_000;

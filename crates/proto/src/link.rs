@@ -19,6 +19,11 @@ pub const LINK_PROTOCOL: &str = "roamgate-link/1";
 /// ALPN of a tunnel between connection point and gateway.
 pub const TUNNEL_ALPN: &[u8] = b"roamgate-tunnel/1";
 
+/// Request header in which a connection point tells a role which client certificate opened the MutualAuth
+/// door (SHA-256 in hex), from [`RequestHead::certificate`]. Written by the connection point alone: it is
+/// on no list of what may pass from outside. A hint that may only ever make a role refuse (R39).
+pub const PEER_CERTIFICATE_HEADER: &str = "roamgate-peer-certificate";
+
 /// Name inside a gateway's link certificate (a DNS name, never resolved).
 pub fn gateway_name(id: Guid) -> String {
     format!("{id}.gateway.roamgate.internal")

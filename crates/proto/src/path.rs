@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::endpoint::{self, Endpoint};
-use crate::id::RoleId;
+use crate::id::{Guid, RoleId};
 use crate::limits;
 
 /// Which of the gateway's two doors a request came to.
@@ -71,6 +71,14 @@ pub enum External<'a> {
     },
     /// `<door>/ServiceMetadata`: what this gateway serves.
     ServiceMetadata(Door),
+    /// `<door>/AADAuthInfo?TenantID=<GUID>`: with which app a device of this tenant asks for tokens.
+    /// The one thing that a stranger may ask: whoever installs a client has nothing else yet [docs].
+    AuthInfo {
+        /// The door.
+        door: Door,
+        /// The tenant asked for, onboarded or not.
+        tenant: Guid,
+    },
 }
 
 /// Why an address leads nowhere.
@@ -99,6 +107,10 @@ pub fn parse_external(target: &str) -> Result<External<'_>, PathError> {
     if rest.eq_ignore_ascii_case("ServiceMetadata") {
         return Ok(External::ServiceMetadata(door));
     }
+    if rest.eq_ignore_ascii_case("AADAuthInfo") {
+        let tenant = query.and_then(tenant_of).ok_or(PathError::UnknownEndpoint)?;
+        return Ok(External::AuthInfo { door, tenant });
+    }
     let slash = rest.find('/').ok_or(PathError::NotAGatewayPath)?;
     let (role, path) = rest.split_at(slash);
     let role = role.parse().map_err(|_| PathError::NotAGatewayPath)?;
@@ -111,6 +123,12 @@ pub fn parse_role_path(target: &str) -> Result<RolePath<'_>, PathError> {
     let (path, query) = split(target)?;
     let endpoint = endpoint::find(path).ok_or(PathError::UnknownEndpoint)?;
     Ok(RolePath { endpoint, query })
+}
+
+/// The tenant of `TenantID=<GUID>`, which must be all that the query says.
+fn tenant_of(query: &str) -> Option<Guid> {
+    let (name, value) = query.split_once('=')?;
+    name.eq_ignore_ascii_case("TenantID").then(|| value.parse().ok()).flatten()
 }
 
 /// Splits at the question mark and refuses what no client writes: absolute targets,
@@ -147,6 +165,32 @@ mod tests {
             parse_external("/CCM_Proxy_MutualAuth/ServiceMetadata"),
             Ok(External::ServiceMetadata(Door::MutualAuth))
         );
+    }
+
+    #[test]
+    fn a_tenant_is_asked_for_by_one_parameter_and_a_whole_guid() {
+        let id = "9aaf466a-3f40-4468-b3cd-f0010f21f05a";
+        for target in [
+            format!("/CCM_Proxy_ServerAuth/AADAuthInfo?TenantID={id}"),
+            format!("/ccm_proxy_serverauth/aadauthinfo?tenantid={}", id.to_uppercase()),
+        ] {
+            let expected = External::AuthInfo { door: Door::ServerAuth, tenant: id.parse().unwrap() };
+            assert_eq!(parse_external(&target), Ok(expected), "{target}");
+        }
+        for query in [
+            "",
+            "?",
+            "?TenantID",
+            "?TenantID=",
+            "?TenantID=common",
+            "?Tenant=x",
+            &format!("?TenantID={id}&a=b"),
+        ] {
+            let target = format!("/CCM_Proxy_ServerAuth/AADAuthInfo{query}");
+            assert_eq!(parse_external(&target), Err(PathError::UnknownEndpoint), "{target}");
+        }
+        let below_a_role = format!("/CCM_Proxy_ServerAuth/{}/AADAuthInfo?TenantID={id}", RoleId::FIRST);
+        assert_eq!(parse_external(&below_a_role), Err(PathError::UnknownEndpoint));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::endpoint::Caller;
 use crate::id::{ClientId, Guid, Thumbprint};
 use crate::limits;
+use crate::reason::Reason;
 use crate::time::Timestamp;
 
 /// Audience of every token of ours [docs].
@@ -220,6 +221,24 @@ pub enum TokenError {
     },
 }
 
+impl TokenError {
+    /// What a gateway answers before anybody's key was proved: one code for every forgery. What the
+    /// time says of a token that was verified is [`crate::identity::judge_token`]'s.
+    pub const fn reason_at_gateway(&self) -> Reason {
+        match self {
+            Self::TooLong
+            | Self::Malformed
+            | Self::Algorithm(_)
+            | Self::UnknownKey(_)
+            | Self::Signature
+            | Self::Foreign(_)
+            | Self::Class => Reason::TokenNotAccepted,
+            Self::Expired { .. } => Reason::TokenExpired,
+            Self::NotYetValid { .. } => Reason::TokenNotYetValid,
+        }
+    }
+}
+
 impl Token {
     /// The token's text, signed by `sign` over its first two parts (RS256).
     ///
@@ -290,17 +309,19 @@ impl Token {
             device: claims.entra_device,
             user: claims.entra_user,
         });
-        // A token without its key, or a device token without its device, is none.
+        // A token without its key, or a device token without its device, is none; nor is one that says
+        // more than its class has to say.
+        let is_bound = confirmation.is_some();
+        let (device, user, bulk) = (claims.device.is_some(), claims.user.is_some(), claims.bulk.is_some());
         let fits = match class {
-            TokenClass::Bulk => {
-                confirmation.is_none() && claims.device.is_none() && claims.bulk.is_none() && entra.is_none()
-            }
-            TokenClass::PreAuth => confirmation.is_some(),
-            TokenClass::SelfProve => confirmation.is_some() && claims.device.is_some() && entra.is_none(),
-            TokenClass::Device => confirmation.is_some() && claims.device.is_some(),
-            TokenClass::User => confirmation.is_some() && claims.device.is_some() && claims.user.is_some(),
+            TokenClass::Bulk => !is_bound && !device && !user && !bulk && entra.is_none(),
+            TokenClass::PreAuth => is_bound && !user,
+            TokenClass::SelfProve => is_bound && device && !user && !bulk && entra.is_none(),
+            TokenClass::Device => is_bound && device && !user && !bulk,
+            TokenClass::User => is_bound && device && user && !bulk,
         };
-        if !fits {
+        let is_nobodys = entra.is_none() && (claims.entra_device.is_some() || claims.entra_user.is_some());
+        if !fits || is_nobodys {
             return Err(TokenError::Class);
         }
         Ok(Self {
@@ -364,8 +385,12 @@ impl KeySet {
             return Err(TokenError::TooLong);
         }
         let (signed, signature) = text.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        // A further part would be a dot inside the claims, which is no base64url.
         let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
         let header: Header = decode(header)?;
+        if header.typ != "JWT" {
+            return Err(TokenError::Malformed);
+        }
         if header.alg != "RS256" {
             return Err(TokenError::Algorithm(header.alg.chars().take(20).collect()));
         }
@@ -373,8 +398,9 @@ impl KeySet {
             return Err(TokenError::UnknownKey(header.x5t.chars().take(40).collect()));
         };
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Malformed)?;
-        key.verify_sig(signed.as_bytes(), &signature).map_err(|_| TokenError::Signature)?;
+        // Everything malformed goes before anything is computed (R14).
         let claims: Claims = decode(claims)?;
+        key.verify_sig(signed.as_bytes(), &signature).map_err(|_| TokenError::Signature)?;
         Token::from_claims(&claims, self.hierarchy.ok_or(TokenError::Foreign("iss"))?)
     }
 }
@@ -384,9 +410,12 @@ fn encode<T: Serialize>(part: &T) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(part).expect("plain data has a JSON form"))
 }
 
-fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenError> {
+/// Reads a part in the one spelling in which [`encode`] writes it. Every other reading of the same
+/// bytes (a list for an object, `null` for nothing, another order, case or escape) is refused with it.
+fn decode<T: Serialize + for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenError> {
     let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)?;
-    serde_json::from_slice(&json).map_err(|_| TokenError::Malformed)
+    let read: T = serde_json::from_slice(&json).map_err(|_| TokenError::Malformed)?;
+    if encode(&read) == part { Ok(read) } else { Err(TokenError::Malformed) }
 }
 
 #[cfg(test)]

@@ -1,9 +1,18 @@
-//! The command line: every word of it, and nothing else.
+//! The command line: every word of it, and nothing else. Larger nouns have a file of their own.
+
+mod collection;
+mod tenant;
+mod trust;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::collection::{
+    ClientSettingsArgs, ClientSettingsCommand, CollectionCommand, ExpectedDeviceCommand,
+};
+pub(crate) use self::tenant::{DirectoryCommand, TenantCommand, UserCommand};
+pub(crate) use self::trust::{CrlCheck, TokenCheckArgs, TokenCommand, TrustCheckArgs, TrustCommand};
 use crate::context::SiteFlags;
 use crate::output::Format;
 
@@ -40,9 +49,35 @@ pub(crate) enum Command {
     /// What approves a device without an operator
     #[command(subcommand)]
     ApprovalRule(ApprovalRuleCommand),
+    /// Devices that the rule `expected-list` approves
+    #[command(subcommand)]
+    ExpectedDevice(ExpectedDeviceCommand),
     /// Devices: who they are, whether they are trusted
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Sets of devices, at which settings and policy are aimed
+    #[command(subcommand)]
+    Collection(CollectionCommand),
+    /// What clients are told: default settings, and custom ones for collections
+    #[command(subcommand)]
+    ClientSettings(ClientSettingsCommand),
+    /// Authorities whose client certificates are trusted, and their revocation lists
+    #[command(subcommand)]
+    Trust(TrustCommand),
+    /// Tokens in hand
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Tenants of Entra ID, or of another OpenID provider
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+    /// On-premises directories, whose users are discovered
+    #[command(subcommand)]
+    Directory(DirectoryCommand),
+    /// Discovered users
+    #[command(subcommand)]
+    User(UserCommand),
+    /// What weakens the site, is about to end, or waits for a person
+    Alarms,
     /// Internet-facing gateways
     #[command(subcommand)]
     Gateway(GatewayCommand),
@@ -177,13 +212,16 @@ pub(crate) struct SiteInitArgs {
     /// Port of the management point
     #[arg(long, default_value_t = 8080)]
     pub(crate) mp_port: u16,
+    /// Port of the management point for HTTPS (enhanced HTTP), which connection points use
+    #[arg(long, default_value_t = 8445)]
+    pub(crate) mp_tls_port: u16,
     /// Port of the site link, which connection points dial
     #[arg(long, default_value_t = 8444)]
     pub(crate) link_port: u16,
     /// Port of the operator API
     #[arg(long, default_value_t = 8443)]
     pub(crate) api_port: u16,
-    /// Address that the three listen on
+    /// Address that they listen on
     #[arg(long, default_value = "0.0.0.0")]
     pub(crate) listen: std::net::IpAddr,
 }
@@ -233,7 +271,8 @@ pub(crate) enum ApprovalRuleCommand {
     List,
     /// Replace the whole list
     Set {
-        /// `bulk-token` (as each token says), `network=192.0.2.0/24` (devices inside), `manual`
+        /// `bulk-token` (as each token says), `pki`, `entra`, `expected-list`, `network=192.0.2.0/24` (devices
+        /// inside), `manual`
         #[arg(required = true)]
         rules: Vec<String>,
     },
@@ -246,6 +285,12 @@ pub(crate) enum DeviceCommand {
         /// Only those: approved, held, blocked, online
         #[arg(long, value_parser = ["approved", "held", "blocked", "online"])]
         state: Option<String>,
+        /// Who knocks with dead credentials, and why
+        #[arg(long, conflicts_with_all = ["state", "expiring"])]
+        stranded: bool,
+        /// Whose credentials end within so many days
+        #[arg(long, value_name = "DAYS", conflicts_with = "state")]
+        expiring: Option<u32>,
     },
     /// One device, by client id or name
     Show {
@@ -264,6 +309,26 @@ pub(crate) enum DeviceCommand {
     },
     /// Take it again
     Unblock {
+        #[arg(value_parser = named())]
+        device: String,
+    },
+    /// Take its approval back: it stays registered and gets no policy
+    Hold {
+        #[arg(value_parser = named())]
+        device: String,
+    },
+    /// Let it come back by its key once more, after its recovery window
+    Readmit {
+        #[arg(value_parser = named())]
+        device: String,
+    },
+    /// Settle a conflict or a suspected clone: both records go on
+    Settle {
+        #[arg(value_parser = named())]
+        device: String,
+    },
+    /// Forget it; it must register anew
+    Delete {
         #[arg(value_parser = named())]
         device: String,
     },
@@ -324,11 +389,11 @@ pub(crate) enum RoleCommand {
     Add {
         /// Its name, for people
         name: String,
-        /// Base URL inside, for instance http://mp1.example.org:8080
+        /// Base URL inside, for instance https://mp1.example.org:8445
         #[arg(long, value_name = "URL")]
         internal_url: String,
         /// What it speaks
-        #[arg(long, default_value = "http", value_parser = ["http", "ehttp", "https"])]
+        #[arg(long, default_value = "ehttp", value_parser = ["http", "ehttp", "https"])]
         mode: String,
         /// Whether gateways pass requests to it
         #[arg(long, default_value = "on", value_parser = ["on", "off"])]
@@ -336,12 +401,18 @@ pub(crate) enum RoleCommand {
     },
     /// All roles with their external addresses
     List,
+    /// One role: what protects each hop, and which clients its mode takes
+    Show {
+        /// Its number or name
+        #[arg(value_parser = named())]
+        role: String,
+    },
     /// Change a role
     #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)))]
     Set {
-        /// Its number, as `role list` shows it
+        /// Its number or name, as `role list` shows it
         #[arg(value_parser = named())]
-        role_id: String,
+        role: String,
         /// Base URL inside
         #[arg(long, value_name = "URL", group = "change")]
         internal_url: Option<String>,
@@ -351,6 +422,9 @@ pub(crate) enum RoleCommand {
         /// Whether gateways pass requests to it
         #[arg(long, value_parser = ["on", "off"], group = "change")]
         gateway_traffic: Option<String>,
+        /// Whether an HTTPS one demands the connection point's own client certificate
+        #[arg(long, value_parser = ["on", "off"], group = "change")]
+        demand_client_certificate: Option<String>,
     },
 }
 
@@ -360,10 +434,16 @@ pub(crate) enum KeyCommand {
     List,
     /// Bring the next token signing key into use; tokens of the old one stay valid
     Rotate,
+    /// Let a token signing key verify no longer: whatever it signed is refused within a minute
+    Drop {
+        /// As `key list` shows it
+        #[arg(value_parser = named())]
+        id: String,
+    },
     /// Print a public certificate as PEM
     Export {
         /// Which one
-        #[arg(value_parser = ["site-root", "token-signing"])]
+        #[arg(value_parser = ["site-root", "token-signing", "site-crl"])]
         certificate: String,
     },
 }
@@ -372,6 +452,12 @@ pub(crate) enum KeyCommand {
 pub(crate) enum SettingsCommand {
     /// All settings with value, default and meaning
     List,
+    /// What results for one device: each client setting with its reason, and what the device applied
+    Show {
+        /// Client id or name
+        #[arg(long, value_parser = named())]
+        device: String,
+    },
     /// Change one; recorded in the audit trail
     Set {
         /// As `settings list` shows it

@@ -23,6 +23,10 @@ pub(crate) struct Config {
     /// The listener that operators' commands call.
     #[cfg(feature = "site")]
     pub(crate) operator_api: Option<console::OperatorApiConfig>,
+    /// How the site fetches keys, users and revocation lists.
+    #[cfg(feature = "site")]
+    #[serde(default)]
+    pub(crate) fetch: fetch::Config,
     /// A gateway.
     #[cfg(feature = "gateway")]
     pub(crate) gateway: Option<gateway::Config>,
@@ -172,6 +176,7 @@ mod tests {
                     ("management-point", ""),
                     ("site-link", ""),
                     ("operator-api", ""),
+                    ("fetch", ""),
                     ("logs", ""),
                 ],
             ),

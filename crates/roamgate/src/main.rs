@@ -66,6 +66,19 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Site(SiteCommand::Show) => command::site::show(&api()?, format).await?,
         Command::BulkToken(command) => command::bulk_token::run(command, &api()?, format).await?,
         Command::ApprovalRule(command) => command::approval_rule::run(command, &api()?, format).await?,
+        Command::ExpectedDevice(command) => {
+            command::collection::run_expected(command, &api()?, format).await?;
+        }
+        Command::Collection(command) => command::collection::run(command, &api()?, format).await?,
+        Command::ClientSettings(command) => {
+            command::collection::run_client_settings(command, &api()?, format).await?;
+        }
+        Command::Trust(command) => command::trust::run(command, &cli.site, format).await?,
+        Command::Token(command) => command::token::run(command, &cli.site, format).await?,
+        Command::Tenant(command) => command::tenant::run(command, &api()?, format).await?,
+        Command::Directory(command) => command::tenant::run_directory(command, &api()?, format).await?,
+        Command::User(command) => command::tenant::run_user(command, &api()?, format).await?,
+        Command::Alarms => command::trust::alarms(&api()?, format).await?,
         Command::Device(command) => command::device::run(command, &api()?, format).await?,
         Command::Gateway(command) => command::gateway::run(command, &api()?, format).await?,
         Command::ConnectionPoint(command) => command::connection_point::run(command, &api()?, format).await?,

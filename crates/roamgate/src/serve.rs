@@ -124,6 +124,8 @@ struct SiteHost {
     management_point: Option<management_point::Bound>,
     site_link: Option<console::BoundSiteLink>,
     operator_api: Option<console::BoundOperatorApi>,
+    fetch: fetch::Config,
+    clock: Clock,
 }
 
 #[cfg(feature = "site")]
@@ -172,11 +174,18 @@ impl SiteHost {
             }
             None => None,
         };
-        Ok(Self { site, management_point, site_link, operator_api })
+        Ok(Self {
+            site,
+            management_point,
+            site_link,
+            operator_api,
+            fetch: config.fetch.clone(),
+            clock: clock.clone(),
+        })
     }
 
     fn start(self, running: &mut Running, drain: &Drain) {
-        let Self { site, management_point, site_link, operator_api } = self;
+        let Self { site, management_point, site_link, operator_api, fetch, clock } = self;
         let mut listeners: JoinSet<std::io::Result<()>> = JoinSet::new();
         if let Some(bound) = management_point {
             listeners.spawn(bound.run(drain.clone()));
@@ -195,6 +204,11 @@ impl SiteHost {
                 Ok(())
             });
         }
+        let fetching = fetch::run(site.clone(), fetch, clock, drain.clone());
+        listeners.spawn(async move {
+            fetching.await;
+            Ok(())
+        });
         let drain = drain.clone();
         running.spawn(async move {
             drain.token().run_until_cancelled(site.run_upkeep()).await;
@@ -249,7 +263,8 @@ fn components(config: &Config) -> Vec<ComponentSpec> {
     }
     #[cfg(feature = "site")]
     if config.site.is_some() {
-        for spec in management_point::log::COMPONENTS.iter().chain(console::COMPONENTS) {
+        let own = management_point::log::COMPONENTS.iter();
+        for spec in own.chain(console::COMPONENTS).chain(fetch::COMPONENTS) {
             if !all.iter().any(|known: &ComponentSpec| known.component == spec.component) {
                 all.push(*spec);
             }

@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use proto::id::{ClientId, Thumbprint};
-use proto::identity::Method;
 use proto::message::ReplyMessage;
 use proto::time::Timestamp;
 use rustls::pki_types::pem::PemObject as _;
@@ -118,7 +117,9 @@ async fn the_recorded_clients_requests_are_served_through_the_gateway() {
                 hardware_id: None,
                 client_version: "5.00.8325.0000".to_owned(),
                 signs_requests: false,
-                method: Method::SiteToken,
+                join: None,
+                credentials: site::Credentials::default(),
+                refused: Vec::new(),
                 method_reason: "recorded client".to_owned(),
                 via: SeenVia::Gateway,
             },

@@ -20,7 +20,7 @@ fn names(tree: &str) -> Vec<&str> {
 
 /// Crates that must not stand on the internet-facing host.
 const NOT_AT_THE_GATEWAY: &[&str] =
-    &["site", "management-point", "console", "rusqlite", "libsqlite3-sys", "postgres", "rcgen"];
+    &["site", "management-point", "console", "fetch", "stand-in", "rusqlite", "libsqlite3-sys", "postgres", "rcgen"];
 
 #[test]
 fn the_gateway_links_no_site_no_database_and_nothing_that_mints() {
@@ -44,7 +44,7 @@ fn the_connection_point_links_no_site_and_no_database() {
 fn the_client_links_no_server() {
     let tree = tree(&["-p", "client"]);
     for banned in
-        ["site", "gateway", "connector", "tunnel", "management-point", "console", "rusqlite", "axum"]
+        ["site", "gateway", "connector", "tunnel", "management-point", "console", "fetch", "rusqlite", "axum"]
     {
         assert!(!names(&tree).contains(&banned), "the client links {banned}");
     }
@@ -64,7 +64,8 @@ fn the_lower_crates_know_no_higher_one() {
         ("proto", vec!["runtime", "tunnel", "site", "client", "tokio"]),
         ("runtime", vec!["proto", "tunnel", "site"]),
         ("tunnel", vec!["proto", "runtime", "tokio"]),
-        ("site", vec!["management-point", "console", "gateway", "connector"]),
+        ("site", vec!["management-point", "console", "fetch", "gateway", "connector"]),
+        ("stand-in", vec!["site", "client", "gateway", "connector"]),
     ] {
         let tree = tree(&["-p", package]);
         for banned in banned {

@@ -110,6 +110,7 @@ impl Scene {
             role: self.role,
             target: target.to_owned(),
             external: String::new(),
+            certificate: None,
             headers,
             body_length: (!body.is_empty()).then_some(body.len() as u64),
         }

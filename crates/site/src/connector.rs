@@ -81,7 +81,7 @@ impl Site {
         }
         let id = random_guid();
         let names = ServerNames { dns: vec![connector_name(id)], addresses: Vec::new() };
-        let (link, party) =
+        let NewLink { link, party, serial } =
             link_identity(self, Purpose::LinkConnector, LinkPartyKind::Connector, id, &new.name, &names)?;
         let scribe = self.scribe(by);
         self.db()
@@ -90,6 +90,7 @@ impl Site {
                     return Err(ConnectorError::Exists(party.name.clone()));
                 }
                 db::link::insert(tx, &party)?;
+                db::crl::insert_issued(tx, party.thumbprint, &serial, party.expires_at, scribe.now)?;
                 scribe.note(tx, "connection-point.add", id, &json!({ "name": party.name }))?;
                 Ok(())
             })
@@ -112,6 +113,7 @@ impl Site {
             .write(move |tx| {
                 let party = db::link::withdraw(tx, LinkPartyKind::Connector, id)?;
                 let party = party.ok_or(ConnectorError::Unknown(id))?;
+                db::crl::revoke_issued(tx, party.thumbprint, scribe.now)?;
                 snapshot::publish(tx, scribe.now, &Change::WithdrawLink(party.thumbprint))?;
                 scribe.note(tx, "connection-point.remove", id, &json!({ "name": party.name }))?;
                 Ok::<_, ConnectorError>(())
@@ -142,8 +144,20 @@ impl Site {
     /// Where connection points forward to: roles with gateway traffic only.
     pub async fn list_role_targets(&self) -> Result<Vec<RoleTarget>, DbError> {
         let roles = self.list_roles().await?;
-        Ok(roles.iter().filter(|role| role.gateway_traffic).map(crate::Role::target).collect())
+        let snapshot = self.current_snapshot();
+        let open = roles.iter().filter(|role| role.gateway_traffic);
+        Ok(open.map(|role| role.target(&snapshot.trust)).collect())
     }
+}
+
+/// A link identity just made.
+pub(crate) struct NewLink {
+    /// For the bundle: the only copy of the key.
+    pub(crate) link: LinkIdentity,
+    /// The row by which the site knows its holder.
+    pub(crate) party: db::link::PartyRow,
+    /// The certificate's serial, by which it can be revoked.
+    pub(crate) serial: Vec<u8>,
 }
 
 /// Makes link key and certificate for a host, and the row by which the site knows it.
@@ -154,13 +168,16 @@ pub(crate) fn link_identity(
     id: Guid,
     name: &str,
     names: &ServerNames,
-) -> Result<(LinkIdentity, db::link::PartyRow), CertificateError> {
+) -> Result<NewLink, CertificateError> {
     let now = site.now();
     let issued = site.keys().issue_leaf(purpose, names, now)?;
     let leaf = issued.chain.first().map(Vec::as_slice).unwrap_or_default();
-    let expires_at = X509Certificate::from_der(leaf).map_or(now, |(_, certificate)| {
-        Timestamp::from_seconds(certificate.validity().not_after.timestamp())
+    let parsed = X509Certificate::from_der(leaf).map(|(_, certificate)| {
+        let end = Timestamp::from_seconds(certificate.validity().not_after.timestamp());
+        (end, certificate.raw_serial().to_vec())
     });
+    // What was just made can be read; if not, it counts for nothing from the beginning.
+    let (expires_at, serial) = parsed.unwrap_or_else(|_| (now, Vec::new()));
     let party = db::link::PartyRow {
         id,
         kind,
@@ -173,7 +190,8 @@ pub(crate) fn link_identity(
         withdrawn: false,
     };
     let chain: String = issued.chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
-    Ok((LinkIdentity { certificate_pem: chain, key_pem: pem("PRIVATE KEY", &issued.key) }, party))
+    let link = LinkIdentity { certificate_pem: chain, key_pem: pem("PRIVATE KEY", &issued.key) };
+    Ok(NewLink { link, party, serial })
 }
 
 /// PEM as RFC 7468 writes it: 64 characters a line.

@@ -1,19 +1,23 @@
 //! Devices: their records, and what operators do with them.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use proto::combination::Join;
 use proto::id::{ClientId, Thumbprint};
 use proto::identity::Method;
-use proto::snapshot::Change;
 use proto::time::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::audit::By;
+use crate::clone::CloneSuspicion;
+use crate::contact::Seen;
 use crate::db::{self, DbError};
-use crate::name::{NameError, check_text};
+use crate::method::{DeviceEntra, PkiCredential, RefusedMethod};
+use crate::name::NameError;
 use crate::site::lock;
-use crate::{Site, limits, snapshot};
+use crate::{Site, clone, limits};
 
 /// Whether a device is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -104,8 +108,19 @@ pub struct Device {
     pub method: Method,
     /// Why so, and why not better.
     pub method_reason: String,
-    /// Since when.
+    /// Since when it has proved itself so.
     pub method_since: Timestamp,
+    /// Why none of the methods that are better, or that an operator prefers.
+    pub methods_refused: Vec<RefusedMethod>,
+    /// Since when it has been below the certificate that it had: an alarm until the certificate is
+    /// back or an operator settles it (R74).
+    pub fell_back_at: Option<Timestamp>,
+    /// How it is joined, as it says.
+    pub join: Option<Join>,
+    /// Its identity in a tenant, bound at a registration that proved it.
+    pub entra: Option<DeviceEntra>,
+    /// The PKI certificate that it proved last.
+    pub pki: Option<PkiCredential>,
     /// When it confirmed its registration last.
     pub confirmed_at: Option<Timestamp>,
     /// When its newest self-prove token ends.
@@ -114,6 +129,14 @@ pub struct Device {
     pub last_seen_at: Timestamp,
     /// The road of that request.
     pub last_seen_via: SeenVia,
+    /// The address that it came from, as the management point saw it.
+    pub last_address: Option<IpAddr>,
+    /// Its clock minus the site's in milliseconds, as last measured.
+    pub clock_skew_ms: Option<i64>,
+    /// When it last came back after its token had ended, by itself or readmitted.
+    pub recovered_at: Option<Timestamp>,
+    /// Why it is held as a copy. Until an operator settles it, it is not approved.
+    pub clone_suspicion: Option<CloneSuspicion>,
     /// Serial of the policy that it says it applied last; 0: none yet.
     pub policy_serial: u64,
     /// When it said so.
@@ -133,10 +156,18 @@ impl Device {
         self.approval == Approval::Approved && !self.blocked
     }
 
+    /// What its clock does, for people: "this device's clock is 9 minutes slow". `None` while
+    /// nothing was measured, or less than a minute.
+    pub fn clock_text(&self) -> Option<String> {
+        clock_text(self.clock_skew_ms?)
+    }
+
     fn see(&mut self, seen: Seen) {
-        if seen.at > self.last_seen_at {
+        if seen.at >= self.last_seen_at {
             self.last_seen_at = seen.at;
-            self.last_seen_via = seen.via;
+            self.last_seen_via = seen.contact.via;
+            self.last_address = seen.contact.address;
+            self.clock_skew_ms = seen.contact.skew_ms.or(self.clock_skew_ms);
         }
     }
 
@@ -145,11 +176,29 @@ impl Device {
     }
 }
 
-/// A contact that waits for the next write.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen {
-    pub(crate) at: Timestamp,
-    pub(crate) via: SeenVia,
+/// A measured skew in words; `None` for less than a minute.
+fn clock_text(skew_ms: i64) -> Option<String> {
+    let minutes = skew_ms.unsigned_abs() / 60_000;
+    let (count, unit) = match minutes {
+        0 => return None,
+        1..=119 => (minutes, "minute"),
+        120..=2879 => (minutes / 60, "hour"),
+        _ => (minutes / 1440, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    let way = if skew_ms < 0 { "slow" } else { "fast" };
+    Some(format!("this device's clock is {count} {unit}{plural} {way}"))
+}
+
+/// What may be so of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceMark {
+    /// It is held as a copy.
+    Suspected,
+    /// It has proved a PKI certificate.
+    Pki,
+    /// It fell back from the certificate that it had.
+    FellBack,
 }
 
 /// Which devices to list. Fields left out do not filter.
@@ -163,6 +212,8 @@ pub struct DeviceFilter {
     pub blocked: Option<bool>,
     /// Only records that conflict with another.
     pub conflicts: bool,
+    /// Only those of which this is so.
+    pub mark: Option<DeviceMark>,
     /// After this id, in the order of ids: for the next page.
     pub after: Option<ClientId>,
     /// At most 1,000; 0 means that many.
@@ -176,8 +227,11 @@ pub enum DeviceError {
     #[error("there is no device {0}")]
     Unknown(ClientId),
     /// A blocked record is what keeps its device out.
-    #[error("device {0} is blocked; its record keeps it out, so unblock it before deleting it")]
+    #[error("device {0} is blocked; its record keeps it out, so unblock it first")]
     Blocked(ClientId),
+    /// It is held as a copy: what made it suspect is to be settled first.
+    #[error("device {0} is held as a copy; give the copy an identity of its own, then settle it")]
+    CloneSuspected(ClientId),
     /// The note is not taken.
     #[error("device not changed")]
     Note(#[from] NameError),
@@ -208,43 +262,24 @@ impl Site {
         Ok(devices.into_iter().map(|device| self.with_contact(device)).collect())
     }
 
+    /// Devices that have proved a PKI certificate, chain included, after this id: at most 1,000.
+    /// For the dry run of a change of trust.
+    pub async fn list_with_pki(&self, after: Option<ClientId>) -> Result<Vec<Device>, DbError> {
+        self.list_devices(DeviceFilter { mark: Some(DeviceMark::Pki), after, ..DeviceFilter::default() })
+            .await
+    }
+
+    /// Devices that fell back from the certificate that they had, at most 1,000: an alarm.
+    pub async fn list_fallen_back(&self) -> Result<Vec<Device>, DbError> {
+        self.list_devices(DeviceFilter { mark: Some(DeviceMark::FellBack), ..DeviceFilter::default() }).await
+    }
+
     fn with_contact(&self, mut device: Device) -> Device {
         if let Some(seen) = lock(&self.inner.seen).get(&device.id) {
             device.see(*seen);
         }
         device.judge_online(self.settings().online_window, self.now());
         device
-    }
-
-    /// Notes an authenticated request. Kept in memory and written with others every few seconds:
-    /// a contact is not worth an fsync.
-    pub fn record_seen(&self, id: ClientId, via: SeenVia) {
-        let mut seen = lock(&self.inner.seen);
-        if seen.len() < limits::SEEN_IN_MEMORY || seen.contains_key(&id) {
-            seen.insert(id, Seen { at: self.now(), via });
-        }
-    }
-
-    /// Writes the contacts that wait.
-    pub(crate) async fn flush_seen(&self) -> Result<(), DbError> {
-        let waiting: Vec<_> = lock(&self.inner.seen).iter().map(|(id, seen)| (*id, *seen)).collect();
-        for chunk in waiting.chunks(limits::SEEN_AT_ONCE) {
-            let written = chunk.to_vec();
-            let job = chunk.to_vec();
-            self.db()
-                .write(move |tx| {
-                    job.iter().try_for_each(|(id, seen)| db::device::set_last_seen(tx, *id, *seen))
-                })
-                .await?;
-            let mut map = lock(&self.inner.seen);
-            for (id, seen) in written {
-                // A contact that came meanwhile stays.
-                if map.get(&id).is_some_and(|newest| newest.at == seen.at) {
-                    map.remove(&id);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Approves a device, as an operator's decision that no rule changes.
@@ -268,49 +303,15 @@ impl Site {
         self.db()
             .write(move |tx| {
                 let device = db::device::find(tx, id)?.ok_or(DeviceError::Unknown(id))?;
+                if device.clone_suspicion.is_some() {
+                    return Err(DeviceError::CloneSuspected(id));
+                }
                 db::device::set_approval(tx, id, approval, &scribe.by.actor.to_string(), scribe.now)?;
                 let detail = json!({ "name": device.name, "from": device.approval.as_str(), "was-by": device.approval_by });
                 scribe.note(tx, act, id, &detail)?;
                 Ok(())
             })
             .await
-    }
-
-    /// Shuts a device out, by key and by hardware id, everywhere within five seconds.
-    pub async fn block_device(&self, by: &By, id: ClientId, note: &str) -> Result<(), DeviceError> {
-        check_text("note", note)?;
-        self.set_block(by, id, Some(note.to_owned())).await
-    }
-
-    /// Lets a blocked device in again.
-    pub async fn unblock_device(&self, by: &By, id: ClientId) -> Result<(), DeviceError> {
-        self.set_block(by, id, None).await
-    }
-
-    async fn set_block(&self, by: &By, id: ClientId, note: Option<String>) -> Result<(), DeviceError> {
-        let scribe = self.scribe(by);
-        self.db()
-            .write(move |tx| {
-                let device = db::device::find(tx, id)?.ok_or(DeviceError::Unknown(id))?;
-                let blocked = note.is_some();
-                if device.blocked == blocked {
-                    return Ok(());
-                }
-                let text = note.as_deref().unwrap_or_default();
-                db::device::set_blocked(tx, id, blocked, text)?;
-                let certificate = device.signing_thumbprint;
-                let (act, change) = if blocked {
-                    ("device.block", Change::BlockDevice { device: id, certificate })
-                } else {
-                    ("device.unblock", Change::UnblockDevice { device: id, certificate })
-                };
-                snapshot::publish(tx, scribe.now, &change)?;
-                scribe.note(tx, act, id, &json!({ "name": device.name, "note": text }))?;
-                Ok::<_, DeviceError>(())
-            })
-            .await?;
-        self.publish_committed().await;
-        Ok(())
     }
 
     /// Lets a device whose recovery window is over come back by its key once more: the window
@@ -320,21 +321,32 @@ impl Site {
         self.db()
             .write(move |tx| {
                 let device = db::device::find(tx, id)?.ok_or(DeviceError::Unknown(id))?;
-                db::device::set_token_expiry(tx, id, scribe.now)?;
+                if device.blocked {
+                    return Err(DeviceError::Blocked(id));
+                }
+                db::device::set_readmitted(tx, id, scribe.now)?;
+                db::stranded::forget(tx, id, device.signing_thumbprint)?;
                 scribe.note(tx, "device.readmit", id, &json!({ "name": device.name }))?;
                 Ok(())
             })
             .await
     }
 
-    /// Settles a conflict: both records go on as they are, without the mark.
+    /// Settles what was marked: two records that claim the same go on without the mark, a device
+    /// held as a copy gets back the approval that it had (and its other record with it), and one
+    /// that fell back from its certificate is taken for what it is now.
     pub async fn settle_conflict(&self, by: &By, id: ClientId) -> Result<(), DeviceError> {
         let scribe = self.scribe(by);
         self.db()
             .write(move |tx| {
                 let device = db::device::find(tx, id)?.ok_or(DeviceError::Unknown(id))?;
                 db::device::clear_conflict(tx, id)?;
-                let detail = json!({ "name": device.name, "other": device.conflict_with });
+                clone::release(tx, &scribe, &device)?;
+                db::device::clear_fall(tx, id)?;
+                let detail = json!({
+                    "name": device.name, "other": device.conflict_with, "copy": device.clone_suspicion,
+                    "fell-back": device.fell_back_at,
+                });
                 scribe.note(tx, "device.settle-conflict", id, &detail)?;
                 Ok(())
             })
@@ -352,6 +364,8 @@ impl Site {
                     return Err(DeviceError::Blocked(id));
                 }
                 db::device::clear_conflict(tx, id)?;
+                clone::release(tx, &scribe, &device)?;
+                db::stranded::forget(tx, id, device.signing_thumbprint)?;
                 db::device::delete(tx, id)?;
                 let detail = json!({ "name": device.name, "certificate": device.signing_thumbprint });
                 scribe.note(tx, "device.delete", id, &detail)?;
@@ -360,5 +374,21 @@ impl Site {
             .await?;
         lock(&self.inner.seen).remove(&id);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skewed_clock_is_named_in_the_unit_that_people_use() {
+        let text = |seconds: i64| clock_text(seconds * 1000);
+        assert_eq!(text(-9 * 60).as_deref(), Some("this device's clock is 9 minutes slow"));
+        assert_eq!(text(60).as_deref(), Some("this device's clock is 1 minute fast"));
+        assert_eq!(text(-3 * 3600).as_deref(), Some("this device's clock is 3 hours slow"));
+        assert_eq!(text(40 * 86_400).as_deref(), Some("this device's clock is 40 days fast"));
+        assert_eq!(text(59), None);
+        assert_eq!(text(-59), None);
     }
 }

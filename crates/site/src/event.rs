@@ -115,6 +115,7 @@ impl Site {
     /// Keeps events; more than 256 at once are cut off, and the oldest go when there are too many.
     pub async fn store_events(&self, connector: Guid, mut events: Vec<Event>) -> Result<(), DbError> {
         events.truncate(limits::EVENTS_AT_ONCE);
+        self.record_refused(&events);
         self.db()
             .write(move |tx| {
                 for event in &events {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::audit::By;
-use crate::connector::{link_identity, pem};
+use crate::connector::{NewLink, link_identity, pem};
 use crate::db::{self, DbError};
 use crate::event::LinkPartyKind;
 use crate::keys::{CertificateError, ServerNames};
@@ -52,6 +52,19 @@ pub struct Gateway {
     pub seen_by: Vec<(Guid, Timestamp, GatewayState)>,
 }
 
+/// Which gateways have taken a version of what is published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Acknowledgements {
+    /// The version asked for.
+    pub version: u64,
+    /// How many gateways have acknowledged it, or a later one.
+    pub acknowledged: usize,
+    /// How many there are.
+    pub all: usize,
+    /// Names of those that have not.
+    pub waiting: Vec<String>,
+}
+
 /// An operation on gateways was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
@@ -83,19 +96,19 @@ impl Site {
         check_host("address", &new.address)?;
         let id = random_guid();
         let names = ServerNames { dns: vec![gateway_name(id)], addresses: Vec::new() };
-        let (link, party) =
+        let NewLink { link, party, serial } =
             link_identity(self, Purpose::LinkGateway, LinkPartyKind::Gateway, id, &new.name, &names)?;
         let party = db::link::PartyRow { host: new.host, address: new.address, ..party };
         let scribe = self.scribe(by);
         let site = self.facts().code;
-        let settings = self.settings();
         self.db()
             .write(move |tx| {
                 if db::link::is_name_taken(tx, LinkPartyKind::Gateway, &party.name)? {
                     return Err(GatewayError::Exists(party.name.clone()));
                 }
                 db::link::insert(tx, &party)?;
-                client_settings::refresh(tx, site, &settings, scribe.now)?;
+                db::crl::insert_issued(tx, party.thumbprint, &serial, party.expires_at, scribe.now)?;
+                client_settings::refresh(tx, site, scribe.now)?;
                 let detail = json!({ "name": party.name, "host": party.host, "address": party.address });
                 scribe.note(tx, "gateway.add", id, &detail)?;
                 Ok(())
@@ -118,13 +131,13 @@ impl Site {
     pub async fn remove_gateway(&self, by: &By, id: Guid) -> Result<(), GatewayError> {
         let scribe = self.scribe(by);
         let site = self.facts().code;
-        let settings = self.settings();
         self.db()
             .write(move |tx| {
                 let party =
                     db::link::withdraw(tx, LinkPartyKind::Gateway, id)?.ok_or(GatewayError::Unknown(id))?;
+                db::crl::revoke_issued(tx, party.thumbprint, scribe.now)?;
                 snapshot::publish(tx, scribe.now, &Change::WithdrawLink(party.thumbprint))?;
-                client_settings::refresh(tx, site, &settings, scribe.now)?;
+                client_settings::refresh(tx, site, scribe.now)?;
                 scribe.note(tx, "gateway.remove", id, &json!({ "name": party.name }))?;
                 Ok::<_, GatewayError>(())
             })
@@ -154,6 +167,31 @@ impl Site {
             seen_by: seen_by(row.id),
         };
         Ok(rows.into_iter().map(view).collect())
+    }
+
+    /// Which gateways have acknowledged a version, as connection points last reported: how far a block
+    /// has got.
+    pub async fn acknowledgements(&self, version: u64) -> Result<Acknowledgements, DbError> {
+        let gateways = self.list_gateways().await?;
+        let has = |gateway: &&Gateway| gateway.seen_by.iter().any(|(_, _, state)| state.version >= version);
+        let waiting: Vec<_> =
+            gateways.iter().filter(|gateway| !has(gateway)).map(|gateway| gateway.name.clone()).collect();
+        Ok(Acknowledgements {
+            version,
+            acknowledged: gateways.len() - waiting.len(),
+            all: gateways.len(),
+            waiting,
+        })
+    }
+
+    /// Names of gateways with a tunnel that have not acknowledged a version.
+    pub(crate) async fn list_connected_behind(&self, version: u64) -> Result<Vec<String>, DbError> {
+        let gateways = self.list_gateways().await?;
+        let behind = gateways.into_iter().filter(|gateway| {
+            let states = || gateway.seen_by.iter().map(|(_, _, state)| state);
+            states().any(|state| state.tunnels > 0) && !states().any(|state| state.version >= version)
+        });
+        Ok(behind.map(|gateway| gateway.name).collect())
     }
 
     /// Whom connection points dial: the complete list.

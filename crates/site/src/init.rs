@@ -9,7 +9,7 @@ use runtime::clock::Clock;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::approval::ApprovalRule;
+use crate::approval::default_rules;
 use crate::audit::{By, Scribe};
 use crate::db::{self, Db, DbError, DbOptions};
 use crate::keys::{
@@ -19,8 +19,7 @@ use crate::keys::{
 use crate::name::{NameError, check_name};
 use crate::network::Network;
 use crate::operator::{Operator, hash_key, new_key};
-use crate::policy::{ALL_DEVICES, Collection};
-use crate::setting::Settings;
+use crate::policy::ALL_DEVICES;
 use crate::site::{OpenError, SiteFacts};
 use crate::{Site, client_settings, key, random_guid};
 
@@ -112,9 +111,7 @@ impl Site {
         };
         let operator =
             Operator { id: random_guid(), name: config.operator, created_at: now, disabled: false };
-        let rules: Vec<_> = std::iter::once(ApprovalRule::BulkToken)
-            .chain(config.intranet.into_iter().map(ApprovalRule::Network))
-            .collect();
+        let rules = default_rules(config.intranet);
         let scribe = Scribe::new(file.audit_key(), now, By::site());
         let hash = hash_key(&key);
         let written = db.write(move |tx| {
@@ -125,9 +122,8 @@ impl Site {
             key::publish_first_keys(tx, &facts, verifying_certificates(&records, now))?;
             db::operator::insert(tx, &operator, &hash)?;
             db::approval::replace(tx, &rules)?;
-            let everybody = Collection { id: ALL_DEVICES.to_owned(), name: "All devices".to_owned() };
-            db::policy::insert_collection(tx, &everybody, now)?;
-            client_settings::refresh(tx, facts.code, &Settings::from_rows(&[]), now)?;
+            db::collection::insert(tx, ALL_DEVICES, "All devices", now)?;
+            client_settings::refresh(tx, facts.code, now)?;
             let root =
                 records.iter().find(|record| record.purpose == KeyPurpose::Root).map(|record| record.id);
             let rules: Vec<_> = rules.iter().map(|rule| json!([rule.kind(), rule.argument()])).collect();

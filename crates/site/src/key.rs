@@ -1,20 +1,29 @@
 //! The site's keys as an operator sees them, and the movements of the key ring.
 
+use std::time::Duration;
+
 use proto::id::{Guid, Thumbprint};
 use proto::snapshot::Change;
 use proto::time::Timestamp;
 use proto::token::{KeySet, KeySetError};
 use serde::Serialize;
 use serde_json::json;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::audit::By;
 use crate::db::{self, DbError};
 use crate::keys::{
     CertificateError, KeyLoadError, KeyPurpose, KeyState, NewKey, RingEntry, SealError, SiteKeys,
 };
-use crate::site::SiteFacts;
+use crate::site::{SiteFacts, lock};
 use crate::{Site, snapshot};
+
+/// By then every gateway that can be reached has a change: twelve times what is promised.
+const NEXT_KEY_SPREADS: Duration = Duration::from_mins(1);
+/// How long a rotation waits for gateways that do not know the next key: twice what is promised.
+const AWAIT_GATEWAYS: Duration = Duration::from_secs(10);
+/// Time between two looks at what gateways have acknowledged.
+const AWAIT_STEP: Duration = Duration::from_millis(50);
 
 /// A key as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -96,9 +105,33 @@ impl Site {
     }
 
     /// Moves the ring on: next becomes current, current retires, a new next is made. No token
-    /// that is valid stops to be (R25).
+    /// that is valid stops to be (R25). Where the next key was published within the last minute, it
+    /// waits until every gateway that is connected knows it, ten seconds at most.
     pub async fn rotate_token_key(&self, by: &By) -> Result<(), KeyError> {
+        let published = *lock(&self.inner.next_key_published);
+        if let Some((version, at)) = published
+            && self.now().distance(at) < NEXT_KEY_SPREADS
+        {
+            self.await_gateways(version).await?;
+        }
         self.move_ring(by, None).await
+    }
+
+    /// Waits until no connected gateway is behind a version. One that stays behind has lost its
+    /// connection point or is broken: it must not keep the others from a new key.
+    async fn await_gateways(&self, version: u64) -> Result<(), DbError> {
+        let end = tokio::time::Instant::now() + AWAIT_GATEWAYS;
+        loop {
+            let behind = self.list_connected_behind(version).await?;
+            if behind.is_empty() {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= end {
+                warn!(gateways = behind.join(", "), "token key moves on before these gateways know it");
+                return Ok(());
+            }
+            tokio::time::sleep(AWAIT_STEP).await;
+        }
     }
 
     /// Drops a key at once: its tokens count no more, here now and at gateways within seconds.
@@ -116,10 +149,10 @@ impl Site {
         {
             let _refresh = self.inner.refresh.lock().await;
             let scribe = self.scribe(by);
-            let records = self
+            let now = scribe.now;
+            let (records, version) = self
                 .db()
                 .write(move |tx| {
-                    let now = scribe.now;
                     let before = db::key::list(tx)?;
                     let in_ring = before
                         .iter()
@@ -142,14 +175,15 @@ impl Site {
                     let after = db::key::list(tx)?;
                     let verifying = crate::keys::verifying_certificates(&after, now);
                     let change = Change::SetTokenCertificates(snapshot::certificates(verifying));
-                    snapshot::publish(tx, now, &change)?;
+                    let version = snapshot::publish(tx, now, &change)?;
                     match dropped {
                         Some(id) => scribe.note(tx, "key.drop", id, &json!({}))?,
                         None => scribe.note(tx, "key.rotate", next.id, &json!({}))?,
                     }
-                    Ok::<_, DbError>(after)
+                    Ok::<_, DbError>((after, version))
                 })
                 .await?;
+            *lock(&self.inner.next_key_published) = Some((version, now));
             let keys = SiteKeys::open(&records, self.key_file())?;
             let set = verifying_keys(&keys, self.facts().hierarchy, self.now())?;
             self.put_keys(keys, set);

@@ -29,3 +29,32 @@ pub(crate) const SEEN_AT_ONCE: usize = 10_000;
 pub(crate) const REPORT_BYTES: usize = 8 * 1024 * 1024;
 /// Longest heartbeat data on a device's record, in bytes of JSON.
 pub(crate) const HEARTBEAT_BYTES: usize = 64 * 1024;
+/// Authorities whose client certificates are trusted.
+pub(crate) const AUTHORITIES: usize = 200;
+/// Onboarded tenants.
+pub(crate) const TENANTS: usize = 100;
+/// On-premises directories.
+pub(crate) const DIRECTORIES: usize = 100;
+/// Entries of the list of expected devices.
+pub(crate) const EXPECTED_DEVICES: u64 = 1_000_000;
+/// Users or computers of a discovery that one transaction takes.
+pub(crate) const FOUND_AT_ONCE: usize = 1000;
+/// Longest text about what a fetch or a discovery met, in characters.
+pub(crate) const PROBLEM_CHARS: usize = 500;
+/// Distribution points that are remembered of one issuer.
+pub(crate) const CRL_URLS: u64 = 8;
+/// Longest file with authorities, in bytes.
+pub(crate) const AUTHORITY_FILE: usize = 4 * 1024 * 1024;
+/// Knockers with dead credentials that wait in memory for the next write.
+pub(crate) const KNOCKS_IN_MEMORY: usize = 10_000;
+/// Knockers with dead credentials that are kept; strangers and the oldest go first.
+pub(crate) const KEPT_STRANDED: i64 = 10_000;
+/// Custom client settings.
+pub(crate) const CLIENT_SETTINGS: usize = 1_000;
+/// Collections that one object of client settings is aimed at, or not for.
+pub(crate) const TARGETS: usize = 100;
+/// Revoked certificates on the lists of all issuers together: what fits into a snapshot.
+pub(crate) const REVOKED: usize = 1_500_000;
+/// A change of this many bytes makes all before it not worth keeping: whoever is behind gets a whole
+/// snapshot sooner.
+pub(crate) const LARGE_CHANGE: usize = 1024 * 1024;

@@ -7,8 +7,9 @@ use proto::id::{ClientId, Guid};
 use crate::Site;
 use crate::db::{self, DbError};
 
-/// Ids are kept for twice the five minutes in which a signed message counts.
-const KEPT: Duration = Duration::from_mins(10);
+/// Ids are kept for this long at least: twice the five minutes in which a message counts that a
+/// right clock has signed.
+const KEPT_LEAST: Duration = Duration::from_mins(10);
 
 impl Site {
     /// Takes a message id. `false`: it was taken before, so the message must change nothing. The
@@ -21,7 +22,9 @@ impl Site {
 
     /// Forgets ids whose messages are too old to be accepted anyway.
     pub(crate) async fn forget_messages(&self) -> Result<(), DbError> {
-        let before = self.now().minus(KEPT);
+        // A clock may be off by the limit to either side: a message of a fast one counts longest.
+        let kept = (self.settings().clock_skew_limit * 2).max(KEPT_LEAST);
+        let before = self.now().minus(kept);
         if !self.db().read(move |tx| db::message::has_before(tx, before)).await? {
             return Ok(());
         }

@@ -50,6 +50,19 @@ pub(crate) fn check_base_url(field: &'static str, text: &str) -> Result<(), Name
     check_host(field, host.ok_or_else(|| problem.clone())?).map_err(|_| problem)
 }
 
+/// Checks an absolute address with one of these schemes and a host: no credentials, query or
+/// fragment, no character that could end it early.
+pub(crate) fn check_url(field: &'static str, text: &str, schemes: &[&str]) -> Result<(), NameError> {
+    check_name(field, text)?;
+    let problem = NameError { field, problem: "is no address such as https://login.example.org/tenant" };
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| problem.clone())?;
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    check_host(field, host).map_err(|_| problem.clone())?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-._~%:+,=".contains(c);
+    let fits = schemes.contains(&scheme) && path.chars().all(plain) && !path.contains("..");
+    if fits { Ok(()) } else { Err(problem) }
+}
+
 fn is_format(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
@@ -67,6 +80,19 @@ mod tests {
             assert!(check_text("name", odd).is_ok(), "{odd:?}");
         }
         assert!(check_name("name", "  ").is_err());
+    }
+
+    #[test]
+    fn an_address_has_a_host_and_a_path_and_nothing_else() {
+        for good in ["https://login.example.org/9a/v2.0", "https://127.0.0.1:8443", "https://[::1]:1/a"] {
+            assert!(check_url("url", good, &["https"]).is_ok(), "{good}");
+        }
+        for wrong in
+            ["http://a/b", "https://", "https://u@a", "https://a/?b", "https://a/#b", "https://a/b c", "a"]
+        {
+            assert!(check_url("url", wrong, &["https"]).is_err(), "{wrong}");
+        }
+        assert!(check_url("url", "ldaps://dc1:636", &["ldap", "ldaps"]).is_ok());
     }
 
     #[test]

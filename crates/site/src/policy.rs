@@ -1,8 +1,9 @@
-//! Policy: bodies, their versions, and the collections that they are aimed at.
+//! Policy: bodies, their versions, and at whom they are aimed. What a device is told of them is in
+//! [`crate::assignment`].
 
 use aws_lc_rs::digest::{SHA256, digest};
-use proto::id::{ClientId, Guid, SiteCode};
-use proto::policy_signature::{LIFETIME, PolicyManifest, SignedPolicy};
+use proto::id::{Guid, SiteCode};
+use proto::request::policy::ResourceType;
 use proto::text::write::XmlWriter;
 use proto::text::{check_xml, encode_with_bom, hex};
 use proto::time::Timestamp;
@@ -10,6 +11,7 @@ use proto::zlib;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::assignment::UserTarget;
 use crate::audit::By;
 use crate::db::{self, DbError};
 use crate::keys::{SealError, SignError};
@@ -74,7 +76,7 @@ pub struct NewPolicy {
     pub protection: PolicyProtection,
     /// The `PolicyRule` elements; the site writes the `Policy` element around them.
     pub rules: String,
-    /// The collection that it is aimed at; `None` means all devices.
+    /// The collection that it is aimed at, by id or name; `None` means all devices.
     pub collection: Option<String>,
 }
 
@@ -95,39 +97,6 @@ pub struct Policy {
     pub created_at: Timestamp,
 }
 
-/// A policy as assigned to a device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assignment {
-    /// Names the assignment.
-    pub id: Guid,
-    /// When it was made or moved to another version: for `OnUpdate` requests.
-    pub changed_at: Timestamp,
-    /// What is assigned.
-    pub policy: Policy,
-}
-
-/// Everything that a device is assigned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicySet {
-    /// Rises with every change of any policy.
-    pub serial: u64,
-    /// In a fixed order.
-    pub assignments: Vec<Assignment>,
-}
-
-/// A device's policy as the site signed it.
-#[derive(Debug, Clone)]
-pub struct SignedSet {
-    /// What is assigned.
-    pub set: PolicySet,
-    /// What was signed.
-    pub manifest: PolicyManifest,
-    /// RSASSA-PKCS1-v1_5 with SHA-256 by the site signing key over [`PolicyManifest::bytes`].
-    pub signature: Vec<u8>,
-    /// Site signing certificate and its intermediate, DER.
-    pub chain: Vec<Vec<u8>>,
-}
-
 /// A body on its way to a device.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PolicyBody {
@@ -142,15 +111,6 @@ impl std::fmt::Debug for PolicyBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PolicyBody").field("policy", &self.policy).finish_non_exhaustive()
     }
-}
-
-/// A set of devices that policy is aimed at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Collection {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
 }
 
 /// A policy operation was refused or failed.
@@ -174,6 +134,9 @@ pub enum PolicyError {
     /// A secret body was not sealed or does not open.
     #[error("secret policy")]
     Seal(#[from] SealError),
+    /// A policy for users is aimed at users only.
+    #[error("a policy for users is aimed at no collection of devices")]
+    UsersAndDevices,
     /// The signature was not made.
     #[error("policy not signed")]
     Sign(#[from] SignError),
@@ -187,10 +150,28 @@ pub(crate) fn version(revision: u32) -> String {
     format!("{revision}.00")
 }
 
+/// At whom a policy is aimed.
+#[derive(Debug, Clone)]
+pub(crate) enum Aim {
+    /// The devices of a collection.
+    Collection(String),
+    /// Users of a tenant.
+    Users(UserTarget),
+}
+
+impl Aim {
+    const fn resource(&self) -> ResourceType {
+        match self {
+            Self::Collection(_) => ResourceType::Machine,
+            Self::Users(_) => ResourceType::User,
+        }
+    }
+}
+
 /// The policy document around its rules (protocol reference 6.3).
-pub(crate) fn compose(id: &str, revision: u32, site: SiteCode, rules: &str) -> String {
+fn compose(id: &str, revision: u32, site: SiteCode, resource: ResourceType, rules: &str) -> String {
     let mut xml = XmlWriter::with_declaration("<?xml version=\"1.0\"?>");
-    xml.start("Policy").attribute("PolicyType", "Machine").attribute("SchemaVersion", "1.00");
+    xml.start("Policy").attribute("PolicyType", resource).attribute("SchemaVersion", "1.00");
     xml.attribute("PolicyID", id).attribute("PolicyVersion", version(revision));
     xml.attribute("PolicySource", format_args!("SMS:{site}"));
     xml.verbatim(rules);
@@ -231,6 +212,24 @@ const SEALED_AS: &str = "policy";
 impl Site {
     /// Adds a policy, or a new version of one, and aims it at a collection.
     pub async fn add_policy(&self, by: &By, new: NewPolicy) -> Result<Policy, PolicyError> {
+        let collection = new.collection.clone().unwrap_or_else(|| ALL_DEVICES.to_owned());
+        self.add_aimed(by, new, Aim::Collection(collection)).await
+    }
+
+    /// Adds a policy, or a new version of one, and aims it at users.
+    pub async fn add_user_policy(
+        &self,
+        by: &By,
+        new: NewPolicy,
+        target: UserTarget,
+    ) -> Result<Policy, PolicyError> {
+        if new.collection.is_some() {
+            return Err(PolicyError::UsersAndDevices);
+        }
+        self.add_aimed(by, new, Aim::Users(target)).await
+    }
+
+    async fn add_aimed(&self, by: &By, new: NewPolicy, aim: Aim) -> Result<Policy, PolicyError> {
         if new.rules.len() > limits::POLICY_BYTES {
             return Err(PolicyError::TooLarge);
         }
@@ -240,14 +239,15 @@ impl Site {
         let id = new.id.unwrap_or_else(random_guid);
         let id = format!("{{{id}}}");
         let site = self.facts().code;
-        check_xml(&compose(&id, 1, site, &new.rules)).map_err(|_| PolicyError::Xml)?;
+        let resource = aim.resource();
+        check_xml(&compose(&id, 1, site, resource, &new.rules)).map_err(|_| PolicyError::Xml)?;
 
         let read_id = id.clone();
         let revision = self.db().read(move |tx| db::policy::newest_revision(tx, &read_id)).await? + 1;
         let rules =
             if new.protection == PolicyProtection::Secret { salted(&new.rules) } else { new.rules.clone() };
-        let served = serve(&compose(&id, revision, site, &rules), new.protection);
-        self.store_policy(by, id, version(revision), revision, served, &new).await
+        let served = serve(&compose(&id, revision, site, resource, &rules), new.protection);
+        self.store_policy(by, id, version(revision), revision, served, &new, aim).await
     }
 
     /// Stores a policy under a given id and version with exactly these served bytes: for the lab,
@@ -262,9 +262,11 @@ impl Site {
         if !self.is_lab() {
             return Err(PolicyError::NotALab);
         }
-        self.store_policy(&By::site(), id.to_owned(), version.to_owned(), 1, served, &new).await
+        let aim = Aim::Collection(new.collection.clone().unwrap_or_else(|| ALL_DEVICES.to_owned()));
+        self.store_policy(&By::site(), id.to_owned(), version.to_owned(), 1, served, &new, aim).await
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a policy is made of, from its two makers above")]
     async fn store_policy(
         &self,
         by: &By,
@@ -273,6 +275,7 @@ impl Site {
         revision: u32,
         served: Vec<u8>,
         new: &NewPolicy,
+        aim: Aim,
     ) -> Result<Policy, PolicyError> {
         let hash = hash(&served);
         let body = match new.protection {
@@ -290,82 +293,32 @@ impl Site {
             revision,
             created_at: scribe.now,
         };
-        let collection = new.collection.clone().unwrap_or_else(|| ALL_DEVICES.to_owned());
         self.db()
             .write(move |tx| {
-                if !db::policy::has_collection(tx, &collection)? {
-                    return Err(PolicyError::UnknownCollection(collection.clone()));
-                }
                 db::policy::insert(tx, &row)?;
-                db::policy::assign(tx, &row.id, &row.version, &collection, scribe.now)?;
+                let aimed_at = match &aim {
+                    Aim::Collection(named) => {
+                        let unknown = || PolicyError::UnknownCollection(named.clone());
+                        let collection = db::collection::find(tx, named)?.ok_or_else(unknown)?;
+                        db::policy::assign(tx, &row.id, &row.version, &collection.id, scribe.now)?;
+                        json!({ "collection": collection.id })
+                    }
+                    Aim::Users(target) => {
+                        db::policy::assign_to_users(tx, &row.id, &row.version, *target, scribe.now)?;
+                        json!({ "users": target })
+                    }
+                };
                 db::policy::raise_serial(tx)?;
-                let detail = json!({ "version": row.version, "flags": row.flags, "collection": collection });
+                let detail = json!({ "version": row.version, "flags": row.flags, "aimed-at": aimed_at });
                 scribe.note(tx, "policy.add", &row.id, &detail)?;
                 Ok(row.policy())
             })
             .await
     }
 
-    /// Makes a collection, whose members an operator names.
-    pub async fn add_collection(
-        &self,
-        by: &By,
-        name: &str,
-        members: Vec<ClientId>,
-    ) -> Result<Collection, PolicyError> {
-        check_name("collection name", name)?;
-        let collection = Collection { id: random_guid().upper(), name: name.to_owned() };
-        let scribe = self.scribe(by);
-        self.db()
-            .write(move |tx| {
-                db::policy::insert_collection(tx, &collection, scribe.now)?;
-                for member in &members {
-                    db::policy::insert_member(tx, &collection.id, *member)?;
-                }
-                db::policy::raise_serial(tx)?;
-                let detail = json!({ "name": collection.name, "members": members.len() });
-                scribe.note(tx, "collection.add", &collection.id, &detail)?;
-                Ok(collection.clone())
-            })
-            .await
-    }
-
-    /// All collections.
-    pub async fn list_collections(&self) -> Result<Vec<Collection>, DbError> {
-        self.db().read(db::policy::list_collections).await
-    }
-
     /// The newest version of every policy.
     pub async fn list_policies(&self) -> Result<Vec<Policy>, DbError> {
         self.db().read(db::policy::list_newest).await
-    }
-
-    /// What a device is assigned, through the collections that it is in.
-    pub async fn list_assignments(&self, device: ClientId) -> Result<PolicySet, DbError> {
-        self.db()
-            .read(move |tx| {
-                Ok(PolicySet {
-                    serial: db::policy::serial(tx)?,
-                    assignments: db::policy::list_for(tx, device)?,
-                })
-            })
-            .await
-    }
-
-    /// The same, signed for that device by the site signing key (R31).
-    pub async fn sign_assignments(&self, device: ClientId) -> Result<SignedSet, PolicyError> {
-        let set = self.list_assignments(device).await?;
-        let issued = self.now();
-        let manifest = PolicyManifest {
-            device,
-            serial: set.serial,
-            issued,
-            expires: issued.plus(LIFETIME),
-            policies: set.assignments.iter().map(|assignment| signed_part(&assignment.policy)).collect(),
-        };
-        let keys = self.keys();
-        let signature = keys.sign_for_site(&manifest.bytes())?;
-        Ok(SignedSet { set, manifest, signature, chain: keys.site_signing_chain() })
     }
 
     /// A body by policy id and version or hash (`SHA256:…`), as the query behind `.sms_pol?`
@@ -405,17 +358,13 @@ impl Site {
     }
 }
 
-fn signed_part(policy: &Policy) -> SignedPolicy {
-    SignedPolicy { id: policy.id.clone(), version: policy.version.clone(), hash: policy.hash.clone() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_compressed_body_holds_the_policy_with_its_byte_order_mark() {
-        let document = compose("{a}", 2, "RG1".parse().unwrap(), "<PolicyRule/>");
+        let document = compose("{a}", 2, "RG1".parse().unwrap(), ResourceType::Machine, "<PolicyRule/>");
         assert!(document.starts_with(
             "<?xml version=\"1.0\"?><Policy PolicyType=\"Machine\" SchemaVersion=\"1.00\" PolicyID=\"{a}\" \
              PolicyVersion=\"2.00\" PolicySource=\"SMS:RG1\"><PolicyRule/></Policy>"

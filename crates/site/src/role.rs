@@ -1,7 +1,8 @@
 //! Published roles: management points by number, address and mode.
 
 use proto::id::RoleId;
-use proto::link::RoleTarget;
+use proto::link::{RoleTarget, RoleTrust};
+use proto::pki::TrustList;
 use proto::snapshot::{Change, PublishedRole};
 use proto::time::Timestamp;
 use serde::Serialize;
@@ -36,6 +37,8 @@ pub struct RoleChange {
     pub mode: Option<RoleMode>,
     /// Whether gateways pass requests to it.
     pub gateway_traffic: Option<bool>,
+    /// Whether a role in HTTPS mode demands the connection point's own client certificate.
+    pub demand_client_certificate: Option<bool>,
 }
 
 /// A published role.
@@ -55,6 +58,8 @@ pub struct Role {
     pub gateway_traffic: bool,
     /// When it was added.
     pub created_at: Timestamp,
+    /// Whether, in HTTPS mode, it demands the connection point's own client certificate.
+    pub demand_client_certificate: bool,
 }
 
 impl Role {
@@ -68,13 +73,15 @@ impl Role {
         }
     }
 
-    /// The role as connection points know it.
-    pub(crate) fn target(&self) -> RoleTarget {
+    /// The role as connection points know it. In HTTPS mode its certificate comes from the
+    /// organisation's PKI: the trust list says by whom.
+    pub(crate) fn target(&self, trust: &TrustList) -> RoleTarget {
+        let https = self.mode == RoleMode::Https;
         RoleTarget {
             role: self.id,
             internal_url: self.internal_url.clone(),
-            trust: proto::link::RoleTrust::Site,
-            client_certificate: false,
+            trust: if https { RoleTrust::Pki { list: trust.clone() } } else { RoleTrust::Site },
+            client_certificate: https && self.demand_client_certificate,
         }
     }
 }
@@ -105,7 +112,6 @@ impl Site {
         check_base_url("internal URL", &new.internal_url)?;
         let scribe = self.scribe(by);
         let site = self.facts().code;
-        let settings = self.settings();
         let role = self
             .db()
             .write(move |tx| {
@@ -120,10 +126,11 @@ impl Site {
                     mode: new.mode,
                     gateway_traffic: new.gateway_traffic,
                     created_at: scribe.now,
+                    demand_client_certificate: false,
                 };
                 db::role::insert(tx, &role)?;
                 snapshot::publish(tx, scribe.now, &Change::SetRole(role.published()))?;
-                client_settings::refresh(tx, site, &settings, scribe.now)?;
+                client_settings::refresh(tx, site, scribe.now)?;
                 scribe.note(tx, "role.add", role.id, &detail(&role))?;
                 Ok(role)
             })
@@ -140,7 +147,6 @@ impl Site {
         }
         let scribe = self.scribe(by);
         let site = self.facts().code;
-        let settings = self.settings();
         let role = self
             .db()
             .write(move |tx| {
@@ -149,10 +155,12 @@ impl Site {
                 role.internal_url = change.internal_url.clone().unwrap_or(role.internal_url);
                 role.mode = change.mode.unwrap_or(role.mode);
                 role.gateway_traffic = change.gateway_traffic.unwrap_or(role.gateway_traffic);
+                role.demand_client_certificate =
+                    change.demand_client_certificate.unwrap_or(role.demand_client_certificate);
                 db::role::update(tx, &role)?;
                 if role.published() != before {
                     snapshot::publish(tx, scribe.now, &Change::SetRole(role.published()))?;
-                    client_settings::refresh(tx, site, &settings, scribe.now)?;
+                    client_settings::refresh(tx, site, scribe.now)?;
                 }
                 scribe.note(tx, "role.set", id, &detail(&role))?;
                 Ok::<_, RoleError>(role)
@@ -167,13 +175,12 @@ impl Site {
     pub async fn remove_role(&self, by: &By, id: RoleId) -> Result<(), RoleError> {
         let scribe = self.scribe(by);
         let site = self.facts().code;
-        let settings = self.settings();
         self.db()
             .write(move |tx| {
                 let role = db::role::find(tx, id)?.ok_or(RoleError::Unknown(id))?;
                 db::role::delete(tx, id)?;
                 snapshot::publish(tx, scribe.now, &Change::RemoveRole(id))?;
-                client_settings::refresh(tx, site, &settings, scribe.now)?;
+                client_settings::refresh(tx, site, scribe.now)?;
                 scribe.note(tx, "role.remove", id, &detail(&role))?;
                 Ok::<_, RoleError>(())
             })
@@ -181,6 +188,11 @@ impl Site {
         self.publish_committed().await;
         self.announce_topology();
         Ok(())
+    }
+
+    /// A role by its number.
+    pub async fn find_role(&self, id: RoleId) -> Result<Option<Role>, DbError> {
+        self.db().read(move |tx| db::role::find(tx, id)).await
     }
 
     /// All roles.
@@ -192,6 +204,34 @@ impl Site {
 fn detail(role: &Role) -> serde_json::Value {
     json!({
         "name": role.name, "url": role.internal_url, "mode": role.mode.as_str(),
-        "gateway-traffic": role.gateway_traffic,
+        "gateway-traffic": role.gateway_traffic, "demand-client-certificate": role.demand_client_certificate,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::pki::TrustedCa;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_point_trusts_a_role_by_its_mode() {
+        let trust = TrustList { authorities: vec![TrustedCa { der: vec![1], root: true }] };
+        let mut role = Role {
+            id: RoleId::FIRST,
+            name: String::new(),
+            kind: KIND.to_owned(),
+            internal_url: String::new(),
+            mode: RoleMode::default(),
+            gateway_traffic: true,
+            created_at: Timestamp::default(),
+            demand_client_certificate: true,
+        };
+        assert_eq!(role.mode, RoleMode::Ehttp, "the default");
+        let target = role.target(&trust);
+        assert_eq!((target.trust, target.client_certificate), (RoleTrust::Site, false));
+        role.mode = RoleMode::Https;
+        let target = role.target(&trust);
+        assert_eq!((target.trust, target.client_certificate), (RoleTrust::Pki { list: trust }, true));
+    }
 }

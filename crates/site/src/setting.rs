@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use proto::identity::TokenBinding;
+use proto::identity::{Method, TokenBinding};
+use proto::pki::{CrlPolicy, RevocationSettings};
 use proto::snapshot::{Change, GatewaySettings};
 use proto::time::Timestamp;
 use serde::Serialize;
@@ -23,6 +24,8 @@ enum Form {
     Word(&'static [&'static str]),
     /// A whole number in these bounds, of the unit.
     Number { least: u32, most: u32, unit: &'static str },
+    /// All of these words in some order, separated by commas.
+    Order(&'static [&'static str]),
 }
 
 /// One row of the table.
@@ -48,6 +51,9 @@ fn off(value: &str) -> bool {
 fn on(value: &str) -> bool {
     value == "on"
 }
+
+/// The order of preference of methods, unless an operator says otherwise.
+const METHODS: &[&str] = &["certificate", "entra-device", "entra-user", "site-token"];
 
 const SWITCH: Form = Form::Word(&["on", "off"]);
 
@@ -126,6 +132,54 @@ const SPECS: &[Spec] = &[
         doc: "whether a client without a pinned root may take it on first use, over a gateway certificate that its system trusts",
     },
     Spec {
+        name: "client_crl_check",
+        form: SWITCH,
+        default: "on",
+        weakens: off,
+        for_clients: false,
+        doc: "whether revocation of client certificates is checked, for every certificate of their chains",
+    },
+    Spec {
+        name: "crl_policy",
+        form: Form::Word(&["hard", "soft"]),
+        default: "hard",
+        weakens: |value| value == "soft",
+        for_clients: false,
+        doc: "whether an issuer's clients are refused while its revocation list is missing or stale (hard), or go on (soft)",
+    },
+    Spec {
+        name: "crl_grace",
+        form: Form::Number { least: 0, most: 1440, unit: "minutes" },
+        default: "0",
+        weakens: |value| value != "0",
+        for_clients: false,
+        doc: "how long after the next one was due a revocation list still counts, under the hard policy",
+    },
+    Spec {
+        name: "clients_check_crl",
+        form: SWITCH,
+        default: "on",
+        weakens: off,
+        for_clients: true,
+        doc: "whether clients check the revocation list of the gateway's server certificate",
+    },
+    Spec {
+        name: "clock_skew_limit",
+        form: Form::Number { least: 5, most: 1440, unit: "minutes" },
+        default: "60",
+        weakens: |value| value.parse().is_ok_and(|minutes: u32| minutes > 60),
+        for_clients: false,
+        doc: "how far a device's clock may be off before its signed requests are refused; beyond five minutes it is told the site's time",
+    },
+    Spec {
+        name: "method_preference",
+        form: Form::Order(METHODS),
+        default: "certificate,entra-device,entra-user,site-token",
+        weakens: |value| !value.starts_with("certificate"),
+        for_clients: true,
+        doc: "which of the ways that a device has proved carries it, the preferred one first",
+    },
+    Spec {
         name: "log_level",
         form: Form::Word(&["error", "warn", "info", "debug", "trace"]),
         default: "info",
@@ -145,6 +199,7 @@ const SPECS: &[Spec] = &[
 
 /// The settings in force, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own that an operator names")]
 pub struct Settings {
     /// Whether a token counts without its key.
     pub token_binding: TokenBinding,
@@ -164,6 +219,14 @@ pub struct Settings {
     pub recovery_window: Duration,
     /// Whether a client may take the site root on first use.
     pub allow_first_use: bool,
+    /// How revocation of client certificates is judged.
+    pub revocation: RevocationSettings,
+    /// Whether clients check the revocation list of the gateway's certificate.
+    pub clients_check_crl: bool,
+    /// How far a device's clock may be off.
+    pub clock_skew_limit: Duration,
+    /// Which of the ways that a device has proved carries it, the preferred one first.
+    pub method_preference: Vec<Method>,
     /// Log level of server roles.
     pub log_level: String,
     /// Log level of clients.
@@ -220,6 +283,10 @@ impl Form {
                 let plain = value.bytes().all(|b| b.is_ascii_digit());
                 plain && value.parse().is_ok_and(|number: u32| (least..=most).contains(&number))
             }
+            Self::Order(words) => {
+                let given: Vec<_> = value.split(',').collect();
+                given.len() == words.len() && words.iter().all(|word| given.contains(word))
+            }
         }
     }
 
@@ -227,6 +294,7 @@ impl Form {
         match self {
             Self::Word(words) => words.join(" or "),
             Self::Number { least, most, unit } => format!("{least} to {most} {unit}"),
+            Self::Order(words) => format!("{} in any order", words.join(",")),
         }
     }
 }
@@ -243,6 +311,10 @@ impl Default for Settings {
             self_prove_lifetime: Duration::ZERO,
             recovery_window: Duration::ZERO,
             allow_first_use: true,
+            revocation: RevocationSettings::default(),
+            clients_check_crl: true,
+            clock_skew_limit: Duration::ZERO,
+            method_preference: Vec::new(),
             log_level: String::new(),
             client_log_level: String::new(),
         };
@@ -271,7 +343,7 @@ impl Settings {
 
     /// What of them gateways obey.
     pub fn for_gateways(&self) -> GatewaySettings {
-        GatewaySettings { token_binding: self.token_binding, ..GatewaySettings::default() }
+        GatewaySettings { token_binding: self.token_binding, revocation: self.revocation }
     }
 
     /// Takes one value that [`Form::takes`] has let pass.
@@ -289,6 +361,18 @@ impl Settings {
             "self_prove_lifetime" => self.self_prove_lifetime = Duration::from_secs(number() * 86_400),
             "recovery_window" => self.recovery_window = Duration::from_secs(number() * 86_400),
             "allow_first_use" => self.allow_first_use = value == "on",
+            "client_crl_check" => self.revocation.check = value == "on",
+            "crl_policy" => {
+                self.revocation.policy = if value == "soft" { CrlPolicy::Soft } else { CrlPolicy::Hard };
+            }
+            "crl_grace" => {
+                self.revocation.grace_seconds = u32::try_from(number() * 60).unwrap_or_default();
+            }
+            "clients_check_crl" => self.clients_check_crl = value == "on",
+            "clock_skew_limit" => self.clock_skew_limit = Duration::from_secs(number() * 60),
+            "method_preference" => {
+                self.method_preference = value.split(',').filter_map(crate::method::parse).collect();
+            }
             "log_level" => value.clone_into(&mut self.log_level),
             "client_log_level" => value.clone_into(&mut self.client_log_level),
             _ => {}
@@ -350,7 +434,7 @@ impl Site {
                     snapshot::publish(tx, scribe.now, &Change::SetSettings(settings.for_gateways()))?;
                 }
                 if spec.for_clients {
-                    client_settings::refresh(tx, site, &settings, scribe.now)?;
+                    client_settings::refresh(tx, site, scribe.now)?;
                 }
                 scribe.note(tx, "setting.set", &row.name, &detail)?;
                 Ok::<_, DbError>(settings)
@@ -387,6 +471,7 @@ mod tests {
                         most.to_string()
                     }
                 }
+                Form::Order(words) => words.iter().rev().copied().collect::<Vec<_>>().join(","),
             };
             let changed = Settings::from_rows(&[row(spec.name, &other)]);
             assert_ne!(changed, Settings::from_rows(&[]), "{} = {other} changes nothing", spec.name);
@@ -405,6 +490,10 @@ mod tests {
         for wrong in ["", "59", "86401", "+60", "60 ", "-1", "1e3"] {
             assert!(!Form::Number { least: 60, most: 86_400, unit: "seconds" }.takes(wrong), "{wrong}");
         }
+        for wrong in ["", "certificate", "certificate,certificate,entra-user,site-token", "a,b,c,d"] {
+            assert!(!Form::Order(METHODS).takes(wrong), "{wrong}");
+        }
+        assert_eq!(Settings::default().method_preference, Method::PREFERENCE);
     }
 
     #[test]

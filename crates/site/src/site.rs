@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use proto::entra::TenantSet;
 use proto::id::{ClientId, Guid, SiteCode};
 use proto::link::GatewayState;
 use proto::snapshot::{Signed, Snapshot};
@@ -13,13 +14,14 @@ use proto::time::Timestamp;
 use proto::token::{KeySet, KeySetError};
 use proto::trust::Purpose;
 use runtime::clock::Clock;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::error;
 
 use crate::approval::ApprovalRule;
 use crate::audit::{By, Scribe};
+use crate::clone::Trails;
+use crate::contact::Seen;
 use crate::db::{self, Db, DbError, DbOptions};
-use crate::device::Seen;
 use crate::event::CounterWindow;
 use crate::keys::{
     CertificateError, IssuedCertificate, KeyFile, KeyFileError, KeyLoadError, ServerNames, SignError,
@@ -27,6 +29,9 @@ use crate::keys::{
 };
 use crate::setting::Settings;
 use crate::snapshot::Published;
+use crate::stranded::{Knocker, Waiting};
+use crate::tenant_key::KeyWishes;
+use crate::trust::Trust;
 
 /// Time between two passes of [`Site::run_upkeep`]: how late "last seen" may be on disk, and how
 /// late a retired key leaves the published set.
@@ -114,9 +119,23 @@ pub(crate) struct Inner {
     /// Held while what was committed is read back into the caches above, so that they only move forward.
     pub(crate) refresh: tokio::sync::Mutex<()>,
     pub(crate) seen: Mutex<HashMap<ClientId, Seen>>,
+    pub(crate) trails: Mutex<Trails>,
+    pub(crate) knocks: Mutex<HashMap<Knocker, Waiting>>,
     pub(crate) gateway_states: Mutex<BTreeMap<(Guid, Guid), (Timestamp, GatewayState)>>,
     pub(crate) connectors_seen: Mutex<HashMap<Guid, (Timestamp, String)>>,
     pub(crate) counters: Mutex<VecDeque<CounterWindow>>,
+    pub(crate) trust: RwLock<Arc<Trust>>,
+    pub(crate) tenants: RwLock<Arc<TenantSet>>,
+    /// Held by whoever changes authorities or revocation lists: a list is compared with the one
+    /// before it outside the transaction that writes it.
+    pub(crate) trust_turn: tokio::sync::Mutex<()>,
+    /// The version that published the ring's newest next key, and when.
+    pub(crate) next_key_published: Mutex<Option<(u64, Timestamp)>>,
+    pub(crate) key_wishes: Mutex<KeyWishes>,
+    pub(crate) wanted_keys: Notify,
+    pub(crate) wanted_syncs: Notify,
+    /// When users of a tenant, with an on-premises SID or without, were last noted.
+    pub(crate) users_seen: Mutex<HashMap<(Guid, bool), Timestamp>>,
 }
 
 impl Site {
@@ -153,6 +172,8 @@ impl Site {
             .read(move |tx| crate::snapshot::build(tx, &site_facts, certificates.clone(), obeyed, now))
             .await?;
         let published = Published { version: snapshot.version, topology: 0 };
+        let trust = Trust::of(&snapshot);
+        let tenants = TenantSet::new(snapshot.tenants.values());
         let inner = Inner {
             db,
             clock,
@@ -168,9 +189,19 @@ impl Site {
             published: watch::Sender::new(published),
             refresh: tokio::sync::Mutex::new(()),
             seen: Mutex::default(),
+            trails: Mutex::default(),
+            knocks: Mutex::default(),
             gateway_states: Mutex::default(),
             connectors_seen: Mutex::default(),
             counters: Mutex::default(),
+            trust: RwLock::new(Arc::new(trust)),
+            tenants: RwLock::new(Arc::new(tenants)),
+            trust_turn: tokio::sync::Mutex::new(()),
+            next_key_published: Mutex::default(),
+            key_wishes: Mutex::default(),
+            wanted_keys: Notify::new(),
+            wanted_syncs: Notify::new(),
+            users_seen: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -179,6 +210,9 @@ impl Site {
     pub async fn close(self) {
         if let Err(error) = self.flush_seen().await {
             error!(%error, "last contacts not written");
+        }
+        if let Err(error) = self.flush_knocks().await {
+            error!(%error, "who knocked in vain is not written");
         }
         self.inner.db.clone().close().await;
     }
@@ -260,6 +294,7 @@ impl Site {
     /// One pass: writes last contacts, forgets old message ids, withdraws keys past their end.
     pub async fn upkeep(&self) -> Result<(), DbError> {
         self.flush_seen().await?;
+        self.flush_knocks().await?;
         self.forget_messages().await?;
         self.withdraw_ended_keys().await?;
         self.catch_up().await

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use proto::entra::TenantSet;
 use proto::snapshot::{Change, Delta, GatewaySettings, Publication, Signed, Snapshot, TokenCertificate};
 use proto::time::Timestamp;
 use tokio::sync::watch;
@@ -14,7 +15,7 @@ use tracing::error;
 use crate::db::{self, DbError, Tx};
 use crate::keys::SignError;
 use crate::site::{SiteFacts, lock, read, write};
-use crate::{Site, limits};
+use crate::{Site, crl, limits};
 
 /// What there is to fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +42,16 @@ pub enum SnapshotError {
 
 /// Gives a change the next version, in the transaction that causes it.
 pub(crate) fn publish(tx: &mut dyn Tx, now: Timestamp, change: &Change) -> Result<u64, DbError> {
-    let version = db::snapshot::newest_version(tx)? + 1;
     // Ids, names and certificates always have a JSON form.
-    let text = serde_json::to_string(change).expect("a change has a JSON form");
-    db::snapshot::insert(tx, version, now, &text)?;
-    db::snapshot::forget_before(tx, version.saturating_sub(limits::KEPT_CHANGES.unsigned_abs()))?;
+    publish_text(tx, now, &serde_json::to_string(change).expect("a change has a JSON form"))
+}
+
+/// Publishes a change whose JSON was written beside the database's thread, because it is long.
+pub(crate) fn publish_text(tx: &mut dyn Tx, now: Timestamp, text: &str) -> Result<u64, DbError> {
+    let version = db::snapshot::newest_version(tx)? + 1;
+    db::snapshot::insert(tx, version, now, text)?;
+    let kept = if text.len() < limits::LARGE_CHANGE { limits::KEPT_CHANGES.unsigned_abs() } else { 0 };
+    db::snapshot::forget_before(tx, version.saturating_sub(kept))?;
     Ok(version)
 }
 
@@ -71,9 +77,9 @@ pub(crate) fn build(
         blocked_devices: blocked.iter().map(|(device, _)| *device).collect(),
         blocked_certificates: blocked.iter().map(|(_, certificate)| *certificate).collect(),
         withdrawn_links: db::link::list_withdrawn(tx, now)?.into_iter().collect::<HashSet<_>>(),
-        trust: proto::pki::TrustList::default(),
-        revocations: BTreeMap::new(),
-        tenants: BTreeMap::new(),
+        trust: db::trust::trust_list(tx)?,
+        revocations: crl::load(tx)?,
+        tenants: db::tenant::list(tx)?.iter().map(|row| (row.tenant, row.published())).collect(),
     })
 }
 
@@ -121,6 +127,10 @@ impl Site {
         if changes.len() as u64 != to - version {
             return self.snapshot().map(Some);
         }
+        // Together they may be longer than what they change.
+        if changes.iter().map(String::len).sum::<usize>() > proto::limits::SNAPSHOT_BYTES / 2 {
+            return self.snapshot().map(Some);
+        }
         let changes = parse(&changes)?;
         let delta = Delta { from: version, to, issued: current.issued, changes };
         self.sign_publication(&Publication::Delta(delta)).map(|signed| Some(Arc::new(signed)))
@@ -149,15 +159,26 @@ impl Site {
         if changes.is_empty() {
             return Ok(());
         }
-        let version = have + changes.len() as u64;
-        let changes =
-            parse(&changes).map_err(|_| DbError::Column { statement: "LIST_CHANGES", column: 0 })?;
-        let mut next = (*self.current_snapshot()).clone();
-        for change in changes {
-            next.apply(change);
+        let length: usize = changes.iter().map(String::len).sum();
+        let (before, now) = (self.current_snapshot(), self.now());
+        let apply = {
+            let before = Arc::clone(&before);
+            move || advance(&before, &changes, now)
+        };
+        // A long revocation list takes longer to read than other tasks of this thread should wait.
+        let next = if length > limits::LARGE_CHANGE {
+            tokio::task::spawn_blocking(apply).await.map_err(|_| DbError::Closed)?
+        } else {
+            apply()
+        };
+        let next = next.map_err(|_| DbError::Column { statement: "LIST_CHANGES", column: 0 })?;
+        let version = next.version;
+        if let Some(trust) = read(&self.inner.trust).after(&before, &next) {
+            write(&self.inner.trust, trust);
         }
-        next.version = version;
-        next.issued = self.now();
+        if next.tenants != before.tenants {
+            write(&self.inner.tenants, TenantSet::new(next.tenants.values()));
+        }
         write(&self.inner.snapshot, next);
         self.inner.published.send_modify(|published| published.version = version);
         Ok(())
@@ -167,6 +188,17 @@ impl Site {
     pub(crate) fn announce_topology(&self) {
         self.inner.published.send_modify(|published| published.topology += 1);
     }
+}
+
+/// The snapshot after these changes.
+fn advance(before: &Snapshot, changes: &[String], now: Timestamp) -> Result<Snapshot, serde_json::Error> {
+    let mut next = before.clone();
+    next.version = before.version + changes.len() as u64;
+    next.issued = now;
+    for change in parse(changes)? {
+        next.apply(change);
+    }
+    Ok(next)
 }
 
 fn parse(texts: &[String]) -> Result<Vec<Change>, serde_json::Error> {

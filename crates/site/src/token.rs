@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto::id::{ClientId, Guid, Thumbprint};
 use proto::reason::Reason;
 use proto::time::Timestamp;
-use proto::token::{CCM_LIFETIME, Token, TokenClass};
+use proto::token::{CCM_LIFETIME, EntraOrigin, Token, TokenClass};
 
 use crate::bulk_token::BulkToken;
 use crate::db::{self, DbError};
@@ -29,6 +29,20 @@ pub enum CcmSubject {
         device: ClientId,
         /// The certificate whose key was shown.
         key: Thumbprint,
+    },
+    /// Whoever holds this key, with a verified token of a tenant.
+    Entra {
+        /// Whom the tenant's token named.
+        origin: EntraOrigin,
+        /// The certificate whose key was shown.
+        key: Thumbprint,
+    },
+    /// Whoever holds this key, with a trusted certificate whose key was proved, too.
+    Certificate {
+        /// The certificate whose key was shown.
+        key: Thumbprint,
+        /// The trusted certificate; may be the same one.
+        pki: Thumbprint,
     },
 }
 
@@ -75,6 +89,25 @@ pub enum CcmTokenError {
     /// The device is registered with another key.
     #[error("device {0} is registered with another key")]
     OtherKey(ClientId),
+    /// The tenant is not onboarded any more.
+    #[error("tenant {0} is not onboarded")]
+    UnknownTenant(Guid),
+    /// An operator switched the tenant off.
+    #[error("authentication by tenant {0} is switched off")]
+    TenantDisabled(Guid),
+    /// The key is registered for another device of the tenant.
+    #[error("device {device} is registered as Entra device {registered}, and the token names {named}")]
+    OtherEntraDevice {
+        /// The record.
+        device: ClientId,
+        /// The Entra device on it.
+        registered: Guid,
+        /// The one in the token.
+        named: Guid,
+    },
+    /// The record names another certificate.
+    #[error("device {0} is on record with another certificate")]
+    OtherCertificate(ClientId),
     /// The signature was not made.
     #[error("token not made")]
     Sign(#[from] RingError),
@@ -93,7 +126,10 @@ impl CcmTokenError {
             Self::BulkToken { reason, .. } => *reason,
             Self::UnknownDevice(_) => Reason::StsUnknownDevice,
             Self::Blocked(_) => Reason::StsDeviceBlocked,
-            Self::OtherKey(_) => Reason::StsTokenNotAccepted,
+            Self::OtherKey(_) | Self::UnknownTenant(_) => Reason::StsTokenNotAccepted,
+            Self::TenantDisabled(_) => Reason::StsTenantDisabled,
+            Self::OtherEntraDevice { .. } => Reason::StsOtherEntraDevice,
+            Self::OtherCertificate(_) => Reason::CertificateOfAnother,
             Self::Database(error) if error.is_passing() => Reason::Busy,
             Self::Sign(_) | Self::Database(_) => Reason::InternalError,
         }
@@ -101,10 +137,12 @@ impl CcmTokenError {
 }
 
 /// What a token may say, once the tables were asked. Pure, so that it is tested at any moment.
+#[derive(Debug)]
 struct Grant {
     class: TokenClass,
     device: Option<ClientId>,
     bulk: Option<Guid>,
+    entra: Option<EntraOrigin>,
     key: Thumbprint,
     /// Never outlives what it came from.
     latest_end: Option<Timestamp>,
@@ -121,6 +159,7 @@ fn grant_stranger(
         class: TokenClass::PreAuth,
         device: None,
         bulk: Some(token.id),
+        entra: None,
         key,
         latest_end: Some(token.expires_at),
     })
@@ -138,7 +177,47 @@ fn grant_device(device: &Device, key: Thumbprint) -> Result<Grant, CcmTokenError
         Approval::Approved => TokenClass::Device,
         Approval::Held => TokenClass::PreAuth,
     };
-    Ok(Grant { class, device: Some(device.id), bulk: None, key, latest_end: None })
+    Ok(Grant { class, device: Some(device.id), bulk: None, entra: None, key, latest_end: None })
+}
+
+/// The key of somebody whom the tables do not know: the token opens registration only.
+fn grant_unregistered(key: Thumbprint, entra: Option<EntraOrigin>) -> Grant {
+    Grant { class: TokenClass::PreAuth, device: None, bulk: None, entra, key, latest_end: None }
+}
+
+/// A tenant's token is the registered device's own only if the record names no other Entra device.
+/// It says the more: with a user in it, the CCM token is a user's.
+fn grant_entra(
+    device: Option<&Device>,
+    origin: EntraOrigin,
+    key: Thumbprint,
+) -> Result<Grant, CcmTokenError> {
+    let Some(device) = device else { return Ok(grant_unregistered(key, Some(origin))) };
+    let recorded = device.entra.and_then(|entra| Some((entra.tenant, entra.device?)));
+    if let (Some((tenant, registered)), Some(named)) = (recorded, origin.device)
+        && (tenant, registered) != (origin.tenant, named)
+    {
+        return Err(CcmTokenError::OtherEntraDevice { device: device.id, registered, named });
+    }
+    let grant = grant_device(device, key)?;
+    let class = match (grant.class, origin.user) {
+        (TokenClass::Device, Some(_)) => TokenClass::User,
+        (class, _) => class,
+    };
+    Ok(Grant { class, entra: Some(origin), ..grant })
+}
+
+/// A certificate is the registered device's own only if the record names no other one.
+fn grant_certificate(
+    device: Option<&Device>,
+    pki: Thumbprint,
+    key: Thumbprint,
+) -> Result<Grant, CcmTokenError> {
+    let Some(device) = device else { return Ok(grant_unregistered(key, None)) };
+    if device.pki.as_ref().is_some_and(|recorded| recorded.thumbprint != pki) {
+        return Err(CcmTokenError::OtherCertificate(device.id));
+    }
+    grant_device(device, key)
 }
 
 impl Site {
@@ -146,6 +225,13 @@ impl Site {
     /// been authenticated by the caller of this.
     pub async fn issue_ccm_token(&self, subject: CcmSubject) -> Result<CcmToken, CcmTokenError> {
         let now = self.now();
+        if let CcmSubject::Entra { origin, .. } = subject {
+            match self.current_snapshot().tenants.get(&origin.tenant) {
+                None => return Err(CcmTokenError::UnknownTenant(origin.tenant)),
+                Some(tenant) if !tenant.enabled => return Err(CcmTokenError::TenantDisabled(origin.tenant)),
+                Some(_) => {}
+            }
+        }
         let grant = self
             .db()
             .read(move |tx| match subject {
@@ -159,6 +245,12 @@ impl Site {
                     let found = db::device::find(tx, device)?.ok_or(CcmTokenError::UnknownDevice(device))?;
                     grant_device(&found, key)
                 }
+                CcmSubject::Entra { origin, key } => {
+                    grant_entra(db::device::find_by_key(tx, key)?.as_ref(), origin, key)
+                }
+                CcmSubject::Certificate { key, pki } => {
+                    grant_certificate(db::device::find_by_key(tx, key)?.as_ref(), pki, key)
+                }
             })
             .await?;
         let not_before = Timestamp::from_seconds(now.seconds());
@@ -169,9 +261,9 @@ impl Site {
             unique_id: random_guid(),
             hierarchy: self.facts().hierarchy,
             device: grant.device,
-            user: None,
+            user: grant.entra.and_then(|origin| origin.user).filter(|_| grant.class == TokenClass::User),
             bulk: grant.bulk,
-            entra: None,
+            entra: grant.entra,
             confirmation: Some(grant.key),
             not_before,
             expires,

@@ -69,6 +69,28 @@ CCMHOSTNAME=gw.example.org/CCM_Proxy_MutualAuth/72057594037927937 SMSSITECODE=RG
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
     },
+    /// Look at what this device can prove about itself: join state, certificate, tokens, clock.
+    Doctor {
+        /// How to write it.
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Name other ways to prove this device, and use the best of them at once.
+    Credentials(ProofArguments),
+    /// Sign a user of the tenant in: shows a page and a code.
+    SignIn,
+    /// Forget a user's tokens and policy.
+    SignOut {
+        /// SID, principal name or object id, as `status` shows them.
+        #[arg(value_name = "ACCOUNT")]
+        account: String,
+    },
+    /// Get the policy of users that are signed in.
+    UserPolicy {
+        /// One of them; without it all.
+        #[arg(value_name = "ACCOUNT")]
+        account: Option<String>,
+    },
     /// Print the current CCM token, renewed if its end is near.
     Token,
     /// Run until stopped: renew tokens, poll policy, report.
@@ -111,9 +133,41 @@ pub(crate) struct SetupArguments {
     /// A management point inside; may be repeated.
     #[arg(long, value_name = "URL")]
     pub(crate) inside: Vec<String>,
+    #[command(flatten)]
+    pub(crate) proof: ProofArguments,
     /// Set up anew a device that is registered already. It keeps its key, and so its id.
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+/// Ways to prove the device besides its own key.
+#[derive(Debug, Args)]
+pub(crate) struct ProofArguments {
+    /// Folder with certificates of the organisation's PKI and their keys (PEM, DER, PFX). Also
+    /// CCMCERTSTORE=.
+    #[arg(long, value_name = "FOLDER", env = "ROAMGATE_CERTIFICATE_STORE")]
+    pub(crate) certificate_store: Option<PathBuf>,
+    /// File with the passphrase of PFX files in it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate_password_file: Option<PathBuf>,
+    /// Folder with the workplace-join certificate (named after the device's id in its tenant) and key.
+    #[arg(long, value_name = "FOLDER", env = "ROAMGATE_WORKPLACE_JOIN")]
+    pub(crate) workplace_join: Option<PathBuf>,
+    /// File with the output of `dsregcmd /status`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) join_status: Option<PathBuf>,
+    /// Where the tenant gives tokens; without it, as the device's join or a gateway says.
+    #[arg(long, value_name = "URL")]
+    pub(crate) authority: Option<String>,
+    /// A program that prints a device token as {"access_token": …, "expires_on": …}.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) device_token_command: Option<String>,
+    /// A program that prints a user token in the same way.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) user_token_command: Option<String>,
+    /// Ask a user to sign in when no better way is left.
+    #[arg(long)]
+    pub(crate) sign_in: bool,
 }
 
 #[cfg(test)]

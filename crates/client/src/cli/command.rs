@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::device::{Device, DeviceError, DeviceOptions};
+use crate::credential::ProofSetup;
+use crate::credential::preference::Trigger;
+use crate::device::{Device, DeviceError, DeviceOptions, Prompter, UserTokenError};
+use crate::doctor::Diagnosis;
 use crate::platform;
 use crate::policy::PolicyError;
 use crate::retry::{Patience, patiently};
 use crate::schedule::Intervals;
 use crate::service;
-use crate::setup::{self, SetupRequest, read_token};
+use crate::setup::{self, SetupRequest, command_words, read_token};
 use crate::state::{StateError, StateFolder, StateLock};
 use crate::status::Status;
 use crate::token::confirmation_is_due;
@@ -20,7 +23,7 @@ use runtime::config::HumanDuration;
 use runtime::telemetry::{Console, Level, LogHandle, LogInitError};
 use runtime::{Clock, Drain};
 
-use super::arguments::{Arguments, Command, Common, Output, SetupArguments};
+use super::arguments::{Arguments, Command, Common, Output, ProofArguments, SetupArguments};
 use super::exit::Exit;
 use super::problem::Problem;
 
@@ -49,6 +52,13 @@ async fn command(arguments: Arguments) -> Result<Exit, Problem> {
         Command::Uninstall => uninstall(StateFolder::open(&path)?).await,
         Command::Register { regtoken_file } => {
             register(&opened(&common, path, clock).await?, regtoken_file).await
+        }
+        Command::Doctor { output } => doctor(&opened(&common, path, clock).await?, output),
+        Command::Credentials(proof) => credentials(&opened(&common, path, clock).await?, proof).await,
+        Command::SignIn => sign_in(&opened(&common, path, clock).await?).await,
+        Command::SignOut { account } => sign_out(&opened(&common, path, clock).await?, &account),
+        Command::UserPolicy { account } => {
+            user_policy(&opened(&common, path, clock).await?, account.as_deref()).await
         }
         Command::Sync => sync(&opened(&common, path, clock).await?).await,
         Command::Token => token(&opened(&common, path, clock).await?).await,
@@ -152,6 +162,7 @@ async fn set_up(
         name: arguments.name,
         hardware_id: arguments.hardware_id,
         inside: arguments.inside,
+        proof: proof_setup(arguments.proof),
     };
     let now = Timestamp::from_micros(clock.now());
     let plan = setup::plan(&request, &mut std::io::stdin(), now)?;
@@ -166,8 +177,16 @@ async fn set_up(
     let _lock = turn(&folder).await?;
     let mut progress = |step: &str| println!("  {step}");
     println!("Setting up {} in {}", plan.setup.name, folder.path().display());
-    let finished =
-        setup::run(plan, &folder, arguments.force, clock, Patience::INTERACTIVE, &mut progress).await?;
+    let finished = setup::run(
+        plan,
+        &folder,
+        arguments.force,
+        clock,
+        Patience::INTERACTIVE,
+        Some(prompter()),
+        &mut progress,
+    )
+    .await?;
     if finished.policy.is_none() {
         println!(
             "Registered and not approved yet. An operator approves it with: roamgate device approve {}",
@@ -178,6 +197,110 @@ async fn set_up(
     let state = common.state.as_ref().map(|path| format!(" --state {}", path.display())).unwrap_or_default();
     println!("Done. Keep it managed with: roamgate-client service{state}");
     Ok(Exit::Done)
+}
+
+fn proof_setup(arguments: ProofArguments) -> ProofSetup {
+    let words = |command: Option<String>| command.map(|text| command_words(&text)).unwrap_or_default();
+    ProofSetup {
+        certificate_store: arguments.certificate_store,
+        certificate_password_file: arguments.certificate_password_file,
+        workplace_join: arguments.workplace_join,
+        join_status: arguments.join_status,
+        authority: arguments.authority,
+        device_token_command: words(arguments.device_token_command),
+        user_token_command: words(arguments.user_token_command),
+        sign_in: arguments.sign_in,
+        ..ProofSetup::default()
+    }
+}
+
+/// Shows a person what to do to sign in.
+fn prompter() -> Prompter {
+    Arc::new(|prompt| println!("  to sign in, open {} and enter the code {}", prompt.address, prompt.code))
+}
+
+/// Takes new ways to prove the device, and the best of them at once.
+async fn credentials(opened: &Opened, arguments: ProofArguments) -> Result<Exit, Problem> {
+    let mut device = opened.device()?;
+    device.registered()?;
+    device.prove_with(&proof_setup(arguments))?;
+    device.prompt_with(prompter());
+    patiently(&mut device, Patience::INTERACTIVE, async |device| device.refresh(Trigger::Setup).await)
+        .await?;
+    if device.state().registration.is_some_and(|registration| registration.confirmed.is_none()) {
+        patiently(&mut device, Patience::INTERACTIVE, async |device| device.confirm().await).await?;
+    }
+    let method = device.state().method.as_ref();
+    println!("method: {}", device.method());
+    if let Some(method) = method {
+        println!("because: {}", method.reason);
+        for refused in &method.refused {
+            println!("not {}: {}", refused.method, refused.why);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn doctor(opened: &Opened, output: Output) -> Result<Exit, Problem> {
+    let mut device = opened.device()?;
+    let diagnosis = Diagnosis::of(&mut device);
+    let text = match output {
+        Output::Text => diagnosis.to_string(),
+        Output::Json => {
+            let json = serde_json::to_string_pretty(&diagnosis);
+            json.map_err(|error| Problem::new(Exit::Bug, "doctor::json", None, error))? + "\n"
+        }
+    };
+    let written = std::io::stdout().write_all(text.as_bytes());
+    written.map_err(|error| Problem::new(Exit::Bug, "doctor::output", None, error))?;
+    Ok(if diagnosis.has_problems() { Exit::Problems } else { Exit::Done })
+}
+
+async fn sign_in(opened: &Opened) -> Result<Exit, Problem> {
+    let mut device = opened.device()?;
+    device.prompt_with(prompter());
+    let sid = device.sign_in().await?;
+    let name =
+        device.state().credentials.accounts.get(&sid).map_or(sid.clone(), |account| account.name.clone());
+    println!("signed in: {name} ({sid})");
+    Ok(Exit::Done)
+}
+
+fn sign_out(opened: &Opened, account: &str) -> Result<Exit, Problem> {
+    let mut device = opened.device()?;
+    match device.sign_out(account)? {
+        Some(sid) => {
+            println!("forgotten: {sid}");
+            Ok(Exit::Done)
+        }
+        None => Err(unknown_account(account)),
+    }
+}
+
+async fn user_policy(opened: &Opened, account: Option<&str>) -> Result<Exit, Problem> {
+    let mut device = opened.device()?;
+    device.registered()?;
+    let accounts = &device.state().credentials.accounts;
+    let sids: Vec<String> = match account {
+        Some(text) => vec![accounts.find(text).ok_or_else(|| unknown_account(text))?.sid.clone()],
+        None => accounts.iter().map(|account| account.sid.clone()).collect(),
+    };
+    if sids.is_empty() {
+        return Err(unknown_account("any"));
+    }
+    let mut failed = None;
+    for sid in sids {
+        match device.user_policy(&sid).await {
+            Ok(policy) => println!("{sid}: {} in force, serial {}", policy.applied.len(), policy.serial),
+            Err(error) => failed = Some(error),
+        }
+    }
+    failed.map_or(Ok(Exit::Done), |error| Err(error.into()))
+}
+
+fn unknown_account(account: &str) -> Problem {
+    let help = "`roamgate-client status` shows the accounts; `roamgate-client sign-in` adds one.";
+    Problem::new(Exit::NotFound, "account::unknown", Some(help), UserTokenError::Unknown(account.to_owned()))
 }
 
 async fn register(opened: &Opened, regtoken_file: Option<PathBuf>) -> Result<Exit, Problem> {
@@ -201,8 +324,14 @@ async fn sync(opened: &Opened) -> Result<Exit, Problem> {
     let mut device = opened.device()?;
     device.registered()?;
     device.locate().await?;
+    patiently(&mut device, Patience::INTERACTIVE, async |device| {
+        device.refresh(Trigger::RegistrationRefresh).await
+    })
+    .await?;
     let state = device.state();
-    let held = state.registration.is_some_and(|registration| !registration.approval.is_approved());
+    let held = state
+        .registration
+        .is_some_and(|registration| !registration.approval.is_approved() || registration.confirmed.is_none());
     if held || confirmation_is_due(state.self_prove.as_ref(), device.now()) {
         patiently(&mut device, Patience::INTERACTIVE, async |device| device.confirm().await).await?;
     }
@@ -278,7 +407,7 @@ async fn serve(
             stop.begin(DRAIN);
         }
     });
-    let service = service::run(device, folder, intervals, clock, drain.clone());
+    let service = service::run(device, folder, intervals, drain.clone());
     tokio::select! {
         ended = service => ended?,
         // The request under way did not end in time: the site treats it as one that got lost.

@@ -4,9 +4,9 @@ use std::fmt;
 use std::process::ExitCode;
 
 use super::exit::Exit;
-use crate::device::RequestError;
+use crate::device::{EntraFailure, RequestError, UserTokenError};
 use crate::failure::CallError;
-use crate::policy::PolicyError;
+use crate::policy::{PolicyError, UserPolicyError};
 use crate::setup::{PlanError, SetupError};
 use crate::state::StateError;
 use crate::trust::Disbelief;
@@ -168,6 +168,38 @@ impl From<RequestError> for Problem {
     }
 }
 
+impl From<EntraFailure> for Problem {
+    fn from(error: EntraFailure) -> Self {
+        let (exit, help) = match &error {
+            EntraFailure::UnknownTenant(_) => (
+                Exit::Refused,
+                "An operator onboards the tenant with `roamgate tenant add`, or switches it on with `roamgate tenant enable`.",
+            ),
+            EntraFailure::Source(source) if source.is_transient() => {
+                (Exit::Unreachable, "Check that this device reaches the tenant's authority.")
+            }
+            EntraFailure::Gateway(_) => (Exit::Unreachable, "Check that this device reaches a gateway."),
+            _ => (Exit::Refused, "`roamgate-client doctor` shows the join state, its cause and what to do."),
+        };
+        Self::new(exit, "entra::no-token", Some(help), error)
+    }
+}
+
+impl From<UserPolicyError> for Problem {
+    fn from(error: UserPolicyError) -> Self {
+        let advice = match &error {
+            UserPolicyError::Policy(policy) => Advice::of_policy(policy),
+            UserPolicyError::Token(UserTokenError::Site(told)) => Advice::of(told),
+            UserPolicyError::Token(_) => Advice::plain(
+                Exit::Refused,
+                "entra::no-token",
+                Some("Sign the user in: `roamgate-client sign-in`."),
+            ),
+        };
+        advice.problem(error)
+    }
+}
+
 /// Code, exit code and next step of a failed request.
 struct Advice {
     exit: Exit,
@@ -211,6 +243,13 @@ impl Advice {
                 "token::none",
                 Some(
                     "Bring the device inside once, or give it a new bulk registration token: `roamgate-client register --regtoken-file FILE`.",
+                ),
+            ),
+            RequestError::NoIdentity(_) => Self::plain(
+                Exit::Refused,
+                "identity::none",
+                Some(
+                    "`roamgate-client doctor` shows each way with its cause and fix. With a bulk registration token none of them is needed.",
                 ),
             ),
             RequestError::State(_) => Self::plain(Exit::Conflict, "state::folder", None),

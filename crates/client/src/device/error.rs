@@ -31,6 +31,9 @@ pub enum RequestError {
         "the device has no token to show: neither a self-prove token that still counts nor a bulk registration token"
     )]
     NoProof,
+    /// Nothing at all to prove the device with; why not, method by method.
+    #[error("there is nothing to prove this device with: {0}")]
+    NoIdentity(String),
     /// The device is not registered.
     #[error("the device is not registered")]
     NotRegistered,
@@ -76,7 +79,7 @@ impl RequestError {
     /// The code that clients of this kind print.
     pub fn hresult(&self) -> Hresult {
         match self {
-            Self::NoProof => code::NO_CLIENT_CERTIFICATE,
+            Self::NoProof | Self::NoIdentity(_) => code::NO_CLIENT_CERTIFICATE,
             _ => self.call().map_or(code::TRANSIENT, CallError::hresult),
         }
     }

@@ -19,17 +19,6 @@ impl Device {
         read_reply(&answer)
     }
 
-    /// The same through a gateway, wherever the device is.
-    pub(crate) async fn ask_outside(
-        &mut self,
-        endpoint: MessageEndpoint,
-        xml: &str,
-        wanted: Wanted,
-    ) -> Result<String, RequestError> {
-        let answer = self.send_outside(&Outgoing::message(endpoint, xml, wanted)).await?;
-        read_reply(&answer)
-    }
-
     /// Sends a message that wants no reply.
     pub(crate) async fn tell(
         &mut self,
@@ -42,7 +31,8 @@ impl Device {
     }
 }
 
-fn read_reply(answer: &Answer) -> Result<String, RequestError> {
+/// The body of a reply.
+pub(crate) fn read_reply(answer: &Answer) -> Result<String, RequestError> {
     let reply = ReplyMessage::parse(&answer.content_type, &answer.body).map_err(RequestError::Reply)?;
     let braced = |id: Option<proto::id::Guid>| id.unwrap_or(proto::id::Guid::nil()).braced();
     field!(

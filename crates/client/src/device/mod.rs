@@ -4,21 +4,30 @@
 //! confirms, asks for policy and reports. The commands and the service are thin drivers around
 //! it; load tools make thousands of them with [`MemoryStore`](crate::state::MemoryStore).
 
+mod entra;
 mod error;
 mod message;
+mod method;
+mod onboarding;
 mod send;
 mod sts;
+mod user;
 
 use std::fmt;
 use std::sync::Arc;
 
 use proto::id::{ClientId, Thumbprint};
+use proto::identity::Method;
 use proto::message::signature::{KeyError, RsaPublicKey};
 use proto::time::Timestamp;
 use proto::trust::SiteRoot;
 use runtime::Clock;
 
+use crate::credential::sealed::Vault;
+use crate::credential::source::Prompt;
+use crate::credential::{ProofSetup, revocation};
 use crate::identity::{Identity, IdentityError, KeyMaterial};
+use crate::join::JoinStatus;
 use crate::location::Rotation;
 use crate::state::{Failure, Registration, State, StateError, Store};
 use crate::tls::TlsTrust;
@@ -26,8 +35,11 @@ use crate::token::TokenText;
 use crate::transport::{Transport, TransportError};
 use crate::trust::Pin;
 
+pub use entra::EntraFailure;
 pub use error::RequestError;
+pub(crate) use message::read_reply;
 pub(crate) use send::Outgoing;
+pub use user::UserTokenError;
 
 /// Version of this client as registrations and heartbeats name it: the form of the field, ours in
 /// the last places.
@@ -63,6 +75,9 @@ pub enum DeviceError {
     Transport(#[source] TransportError),
 }
 
+/// Shows a person what to do to sign in.
+pub type Prompter = Arc<dyn Fn(&Prompt) + Send + Sync>;
+
 /// A device.
 pub struct Device {
     identity: Arc<Identity>,
@@ -70,12 +85,19 @@ pub struct Device {
     transport: Transport,
     state: State,
     store: Arc<dyn Store>,
-    clock: Clock,
     rotation: Rotation,
     inside_answered: Option<bool>,
     /// Held in memory only, until registration.
     bulk: Option<TokenText>,
     registrations: u32,
+    /// Seals what a tenant gave.
+    vault: Vault,
+    /// The method that a registration under way tries; else the one that the site has last taken.
+    acting: Option<Method>,
+    /// The join state of the last look.
+    join: Option<JoinStatus>,
+    /// Who is asked to sign in, while somebody is there.
+    prompter: Option<Prompter>,
 }
 
 impl Device {
@@ -85,19 +107,53 @@ impl Device {
         let public_key =
             RsaPublicKey::from_certificate(identity.certificate()).map_err(DeviceError::Certificate)?;
         let trust = TlsTrust { ca: options.state.setup.ca.as_deref(), system: options.system_roots };
-        let transport = Transport::new(Arc::clone(&identity), trust, options.clock.clone());
-        Ok(Self {
-            transport: transport.map_err(DeviceError::Transport)?,
+        let skew = options.state.credentials.clock_offset;
+        let transport = Transport::new(Arc::clone(&identity), trust, options.clock.clone(), skew)
+            .map_err(DeviceError::Transport)?;
+        transport.judge().revocation.load(options.store.revocations());
+        let device = Self {
+            transport,
+            vault: Vault::new(identity.pkcs8()),
             identity,
             public_key,
             state: options.state,
             store: options.store,
-            clock: options.clock,
             rotation: Rotation::default(),
             inside_answered: None,
             bulk: None,
             registrations: 0,
-        })
+            acting: None,
+            join: None,
+            prompter: None,
+        };
+        device.tell_judges();
+        Ok(device)
+    }
+
+    /// Who is asked to sign in when a user's token is needed, while a person is at the device.
+    pub fn prompt_with(&mut self, prompter: Prompter) {
+        self.prompter = Some(prompter);
+    }
+
+    /// Tells whoever judges servers what the state says by now.
+    fn tell_judges(&self) {
+        let judge = self.transport.judge();
+        let fingerprint = match &self.state.setup.pin {
+            Pin::Fingerprint(fingerprint) => Some(*fingerprint),
+            Pin::Certificate(_) | Pin::Key(_) | Pin::FirstUse => None,
+        };
+        judge.site.set(self.site_root().map(|root| root.der().to_vec()), fingerprint);
+        judge.revocation.set_check(self.revocation_check());
+    }
+
+    /// How strictly servers are checked for revocation now.
+    pub fn revocation_check(&self) -> revocation::CrlCheck {
+        let settings = &self.state.policy.settings;
+        revocation::effective(
+            self.state.proof.no_crl_check,
+            settings.version.is_some(),
+            settings.revocation_check,
+        )
     }
 
     /// What the device remembers.
@@ -108,12 +164,24 @@ impl Device {
     /// Takes a state that another process may have written meanwhile.
     pub fn reload(&mut self, state: State) {
         self.state = state;
+        self.transport.judge().skew.set(self.state.credentials.clock_offset);
+        self.tell_judges();
     }
 
     /// Gives the bulk registration token to be shown to `CCM_STS` until the device is registered.
     /// It is never kept.
     pub fn use_bulk_token(&mut self, token: TokenText) {
         self.bulk = Some(token);
+    }
+
+    /// Takes other ways to prove the device; what is not named stays as it was.
+    pub fn prove_with(&mut self, proof: &ProofSetup) -> Result<(), StateError> {
+        self.state.proof = crate::setup::merged(self.state.proof.clone(), proof);
+        // What was refused or not to be had may be there now.
+        let credentials = &mut self.state.credentials;
+        credentials.device_token_problem = None;
+        credentials.user_token_problem = None;
+        self.save()
     }
 
     /// Whether registration should go through a gateway, wherever the device is.
@@ -159,9 +227,9 @@ impl Device {
         self.store.save(&self.state)
     }
 
-    /// Now, by the device's clock.
+    /// Now, by the device's clock as the site corrected it.
     pub fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.clock.now())
+        self.transport.now()
     }
 
     /// The site root, once known: pinned by certificate, or shown by the site and judged.
@@ -208,5 +276,7 @@ impl fmt::Debug for Device {
     }
 }
 
+#[cfg(test)]
+mod credential_tests;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proto::message::header::ReplyCompression;
 use proto::message::{MessageEndpoint, OutgoingRequest, SigningIdentity};
+use proto::path::Door;
 
 use super::{Device, RequestError};
 use crate::address::{Address, GatewayAddress};
@@ -21,6 +22,33 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The question: any fact of the site will do, since the answer is signed.
 const PROBE_TARGET: &str = "/SMS_MP/.sms_aut?MPLIST";
 
+/// What a request shows about its sender, besides its signature.
+#[derive(Debug, Clone)]
+pub(crate) enum Carry {
+    /// Nothing more: inside the signature does.
+    Nothing,
+    /// A token, with the key that it is bound to.
+    Token(TokenText),
+    /// The certificate of the PKI.
+    Certificate,
+}
+
+impl Carry {
+    fn token(&self) -> Option<&TokenText> {
+        match self {
+            Self::Token(token) => Some(token),
+            Self::Nothing | Self::Certificate => None,
+        }
+    }
+
+    const fn door(&self) -> Door {
+        match self {
+            Self::Certificate => Door::MutualAuth,
+            Self::Nothing | Self::Token(_) => Door::ServerAuth,
+        }
+    }
+}
+
 /// What a request carries.
 #[derive(Debug)]
 pub(crate) enum Body<'a> {
@@ -33,8 +61,8 @@ pub(crate) enum Body<'a> {
 pub(crate) struct Outgoing<'a> {
     method: Method,
     /// Path and query at the management point, without a token and with one.
-    inside: String,
-    outside: String,
+    plain: String,
+    with_token: String,
     pub(crate) body: Body<'a>,
     pub(crate) identity_headers: Vec<(&'static str, String)>,
     /// The CCM token that is needed outside; `None` when the request brings its own.
@@ -44,11 +72,11 @@ pub(crate) struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    pub(crate) fn get(inside: String, outside: String) -> Self {
+    pub(crate) fn get(plain: String, with_token: String) -> Self {
         Self {
             method: Method::Get,
-            inside,
-            outside,
+            plain,
+            with_token,
             body: Body::Nothing,
             identity_headers: Vec::new(),
             wanted: Some(Wanted::Any),
@@ -62,8 +90,8 @@ impl<'a> Outgoing<'a> {
     pub(crate) fn message(endpoint: MessageEndpoint, xml: &'a str, wanted: Wanted) -> Self {
         Self {
             method: Method::CcmPost,
-            inside: "/ccm_system/request".to_owned(),
-            outside: "/ccm_system_tokenauth/request".to_owned(),
+            plain: "/ccm_system/request".to_owned(),
+            with_token: "/ccm_system_tokenauth/request".to_owned(),
             body: Body::Message { endpoint, xml },
             identity_headers: Vec::new(),
             wanted: Some(wanted),
@@ -91,7 +119,7 @@ impl Device {
         let mut probe = Outgoing::get(PROBE_TARGET.to_owned(), PROBE_TARGET.to_owned());
         probe.timeout = PROBE_TIMEOUT;
         for address in Address::inside_of(&self.state.setup.inside) {
-            match self.attempt(&address, &probe, None).await {
+            match self.attempt(&address, &probe, &Carry::Nothing).await {
                 Ok(_) => {
                     self.inside_answered = Some(true);
                     return None;
@@ -181,7 +209,7 @@ impl Device {
     async fn send_inside(&mut self, outgoing: &Outgoing<'_>) -> Result<Answer, RequestError> {
         let mut last = None;
         for address in Address::inside_of(&self.state.setup.inside) {
-            match self.attempt(&address, outgoing, None).await {
+            match self.attempt(&address, outgoing, &Carry::Nothing).await {
                 Err(error) if error.is_of_the_way() => last = Some(error),
                 other => return other.map_err(RequestError::Call),
             }
@@ -191,24 +219,63 @@ impl Device {
     }
 
     pub(super) async fn send_outside(&mut self, outgoing: &Outgoing<'_>) -> Result<Answer, RequestError> {
-        let Some(wanted) = outgoing.wanted else { return self.through_gateways(outgoing, None).await };
+        if self.uses_certificate() {
+            let error = match self.through_gateways(outgoing, &Carry::Certificate).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            // A refusal of the certificate is noted, told and reported; the device then asks by its next
+            // method, so that it can be helped. Any other answer, one that wants a token too, changes
+            // nothing about the method (R74).
+            if !self.note_certificate_refusal(&error) || self.acting.is_some() {
+                return Err(error);
+            }
+        }
+        let Some(wanted) = outgoing.wanted else {
+            return self.through_gateways(outgoing, &Carry::Nothing).await;
+        };
         let token = self.ccm_token_for(wanted).await?;
-        match self.through_gateways(outgoing, Some(&token)).await {
+        match self.through_gateways(outgoing, &Carry::Token(token)).await {
             // Once, with another token: the site may have changed its keys, or the clock jumped.
             Err(error) if error.asks_for_new_token() => {
                 self.state.ccm = None;
                 let token = self.ccm_token_for(wanted).await?;
-                self.through_gateways(outgoing, Some(&token)).await
+                self.through_gateways(outgoing, &Carry::Token(token)).await
             }
             other => other,
         }
+    }
+
+    /// Sends with a token where a token may go: inside by HTTPS if the device is there, else through
+    /// a gateway. Never over plain HTTP, where whoever reads along could spend it.
+    pub(crate) async fn send_with_token(
+        &mut self,
+        outgoing: &Outgoing<'_>,
+        token: &TokenText,
+    ) -> Result<Answer, RequestError> {
+        let carry = Carry::Token(token.clone());
+        let mut last = None;
+        if self.inside_answered == Some(true) {
+            let inside = Address::inside_of(&self.state.setup.inside);
+            for address in inside.into_iter().filter(Address::is_tls) {
+                match self.attempt(&address, outgoing, &carry).await {
+                    Err(error) if error.is_of_the_way() => last = Some(error),
+                    other => return other.map_err(RequestError::Call),
+                }
+            }
+        }
+        if self.gateways().is_empty() {
+            let none = RequestError::NoWay { rule: Rule::NoGatewayKnown, source: None };
+            return Err(last.map_or(none, RequestError::Call));
+        }
+        self.through_gateways(outgoing, &carry).await
     }
 
     /// Sends through the current gateway, and through others while the way fails.
     pub(super) async fn through_gateways(
         &mut self,
         outgoing: &Outgoing<'_>,
-        token: Option<&TokenText>,
+        carry: &Carry,
     ) -> Result<Answer, RequestError> {
         let known = self.gateways();
         let nobody = || RequestError::NoWay { rule: Rule::NoGatewayKnown, source: None };
@@ -219,8 +286,8 @@ impl Device {
         }
         let mut tried = Vec::new();
         loop {
-            let address = Address::Gateway(gateway.clone());
-            let error = match self.attempt(&address, outgoing, token).await {
+            let address = Address::Gateway(gateway.clone(), carry.door());
+            let error = match self.attempt(&address, outgoing, carry).await {
                 Ok(answer) => {
                     self.rotation.succeeded(&gateway);
                     return Ok(answer);
@@ -250,10 +317,21 @@ impl Device {
         &mut self,
         address: &Address,
         outgoing: &Outgoing<'_>,
-        token: Option<&TokenText>,
+        carry: &Carry,
     ) -> Result<Answer, CallError> {
-        let target = if address.is_gateway() { &outgoing.outside } else { &outgoing.inside };
+        self.tell_judges();
+        let token = carry.token();
+        let target = if token.is_some() { &outgoing.with_token } else { &outgoing.plain };
         let body = self.body(address, outgoing);
+        let has_certificate = self.certificate().is_some();
+        // A token is bound to the device's own key; an HTTPS management point may ask for a certificate.
+        let shows_pki = match carry {
+            Carry::Certificate => true,
+            Carry::Nothing => has_certificate && address.is_tls() && !address.is_gateway(),
+            Carry::Token(_) => false,
+        };
+        let proves_pki =
+            self.state.credentials.hierarchy.filter(|_| outgoing.shows_certificate && has_certificate);
         let call = Call {
             method: outgoing.method,
             target,
@@ -262,13 +340,24 @@ impl Device {
             identity_headers: &outgoing.identity_headers,
             client: self.client_id(),
             shows_certificate: outgoing.shows_certificate,
+            shows_pki,
+            proves_pki,
             timeout: outgoing.timeout,
         };
         log_call(address, &call);
-        let believed = Believed { trust: &self.state.trust, pin: &self.state.setup.pin };
-        let (answer, learned) = self.transport.send(address, &call, believed).await?;
+        let believed = Believed { trust: &self.state.trust, pin: &self.state.setup.pin, store: &*self.store };
+        let sent = self.transport.send(address, &call, believed).await;
+        self.note_judges();
+        let (answer, learned) = sent?;
         self.note_answer(address, learned);
         Ok(answer)
+    }
+
+    /// Takes what was learnt about servers and about the clock, whatever became of the request.
+    fn note_judges(&mut self) {
+        let judge = self.transport.judge();
+        self.state.credentials.clock_offset = judge.skew.micros();
+        self.state.credentials.unchecked_servers = judge.revocation.warnings();
     }
 
     fn note_answer(&mut self, address: &Address, learned: Learned) {

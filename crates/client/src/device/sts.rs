@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proto::id::Guid;
+use proto::path::Door;
 use serde::Deserialize;
 
 use super::{Device, Outgoing, RequestError};
@@ -9,8 +11,8 @@ use crate::address::Address;
 use crate::log::{field, line};
 use crate::state::Approval;
 use crate::token::{
-    CachedMeanwhile, CcmStep, Freshness, Kind, MACHINE_ACCOUNT, Proof, StoredToken, TokenText, Wanted,
-    ccm_step,
+    CachedMeanwhile, CcmStep, Freshness, Kind, MACHINE_ACCOUNT, Proof, Proofs, StoredToken, TokenText,
+    Wanted, ccm_step, read_claims,
 };
 
 /// The token service's path.
@@ -33,13 +35,24 @@ impl Device {
     /// A CCM token for a purpose.
     pub(super) async fn ccm_token_for(&mut self, wanted: Wanted) -> Result<TokenText, RequestError> {
         let now = self.now();
+        let proofs = Proofs { bulk: self.bulk.is_some(), entra: self.uses_entra() };
         let state = &self.state;
-        let has_bulk = self.bulk.is_some();
         let cached = state.ccm.clone();
-        let step = ccm_step(cached.as_ref(), wanted, state.self_prove.as_ref(), has_bulk, now);
+        let step = ccm_step(cached.as_ref(), wanted, state.self_prove.as_ref(), proofs, now);
         match (step, cached) {
             (CcmStep::UseCached, Some(token)) => Ok(token.text),
             (CcmStep::UseCached, None) | (CcmStep::NoProof, _) => Err(RequestError::NoProof),
+            (CcmStep::Recover, _) => {
+                line!(
+                    info,
+                    ClientIDManagerStartup,
+                    "the self-prove token has ended; confirming the registration by the registered key"
+                );
+                self.state.ccm = None;
+                // Boxed: a confirmation asks for a token of its own.
+                Box::pin(self.confirm()).await?;
+                self.renewed(Proof::SelfProve, wanted).await
+            }
             (CcmStep::Ask(proof, meanwhile), cached) => {
                 // One of another kind, as right after registration, is replaced while it is still good.
                 if let Some(token) = cached.as_ref().filter(|token| token.judge(now) != Freshness::Good) {
@@ -50,33 +63,58 @@ impl Device {
                         "CCM Token for '{MACHINE_ACCOUNT}' ({until}) is already expired or close to expire"
                     );
                 }
-                match (self.ask_for_token(proof).await, meanwhile, cached) {
-                    (Ok(token), _, _) => {
-                        if wanted == Wanted::Device && token.kind != Kind::Device {
-                            self.note_held();
-                            return Err(RequestError::NotApproved);
-                        }
-                        Ok(token.text)
-                    }
+                let mut asked = self.renewed(proof, wanted).await;
+                if let (Err(error), Proof::Entra, true) = (&asked, proof, self.state.self_prove.is_some()) {
+                    // The tenant's outage strands nobody: the site's own token still shows who asks.
+                    line!(warn, CcmMessaging, error = %runtime::telemetry::Chain(error), "no CCM token by the tenant's; asking with the self-prove token");
+                    asked = self.renewed(Proof::SelfProve, wanted).await;
+                }
+                match (asked, meanwhile, cached) {
                     (Err(error), CachedMeanwhile::Good, Some(token)) => {
                         line!(warn, CcmMessaging, error = %runtime::telemetry::Chain(&error), "the CCM token was not renewed; the old one still counts");
                         Ok(token.text)
                     }
-                    (Err(error), _, _) => Err(error),
+                    (asked, _, _) => asked,
                 }
             }
         }
     }
 
-    /// Asks `CCM_STS`, which is done through a gateway only: inside no CCM token is needed.
-    async fn ask_for_token(&mut self, proof: Proof) -> Result<StoredToken, RequestError> {
-        let proof_text = match proof {
-            Proof::SelfProve => self.state.self_prove.as_ref().map(|token| token.text.clone()),
-            Proof::Bulk => self.bulk.clone(),
+    async fn renewed(&mut self, proof: Proof, wanted: Wanted) -> Result<TokenText, RequestError> {
+        let token = self.ask_for_token(proof).await?;
+        if wanted == Wanted::Device && token.kind != Kind::Device {
+            self.note_held();
+            return Err(RequestError::NotApproved);
+        }
+        Ok(token.text)
+    }
+
+    /// Asks `CCM_STS` by a proof of the device and keeps the token.
+    pub(crate) async fn ask_for_token(&mut self, proof: Proof) -> Result<StoredToken, RequestError> {
+        let (text, account) = match proof {
+            Proof::SelfProve => (self.state.self_prove.as_ref().map(|token| token.text.clone()), None),
+            Proof::Bulk => (self.bulk.clone(), None),
+            Proof::Entra => match self.entra_proof().await {
+                Some((text, account)) => (Some(text), account),
+                None => (None, None),
+            },
         };
-        let proof_text = proof_text.ok_or(RequestError::NoProof)?;
+        let text = text.ok_or(RequestError::NoProof)?;
+        let token = self.exchange_token(&text, account.as_deref().unwrap_or(MACHINE_ACCOUNT)).await?;
+        self.state.ccm = Some(token.clone());
+        self.save().map_err(RequestError::State)?;
+        Ok(token)
+    }
+
+    /// Shows `CCM_STS` a token and takes the CCM token that it gives. Inside over plain HTTP no CCM
+    /// token is needed, and no other token is shown.
+    pub(super) async fn exchange_token(
+        &mut self,
+        proof: &TokenText,
+        account: &str,
+    ) -> Result<StoredToken, RequestError> {
         if let Some(gateway) = self.gateways().first() {
-            let address = Address::Gateway(gateway.clone());
+            let address = Address::Gateway(gateway.clone(), Door::ServerAuth);
             field!(
                 info,
                 ClientIDManagerStartup,
@@ -88,20 +126,29 @@ impl Device {
         let mut outgoing = Outgoing::get(TARGET.to_owned(), TARGET.to_owned());
         outgoing.shows_certificate = true;
         outgoing.wanted = None;
-        let answer = self.through_gateways(&outgoing, Some(&proof_text)).await?;
+        let answer = self.send_with_token(&outgoing, proof).await?;
         let grant: Grant = serde_json::from_slice(&answer.body).map_err(RequestError::TokenAnswer)?;
         let lifetime = Duration::from_secs(grant.expires_in);
+        if let Ok(claims) = read_claims(&grant.access_token) {
+            self.note_hierarchy(claims.hierarchy);
+        }
         let token =
             StoredToken::ccm(grant.access_token, lifetime, self.now()).map_err(RequestError::Token)?;
         let until = token.expires.us();
         field!(
             info,
             ClientIDManagerStartup,
-            "Cached encrypted token for '{MACHINE_ACCOUNT}'. Will expire at '{until}'"
+            "Cached encrypted token for '{account}'. Will expire at '{until}'"
         );
-        self.state.ccm = Some(token.clone());
-        self.save().map_err(RequestError::State)?;
         Ok(token)
+    }
+
+    /// The hierarchy stands in every token that the site signs; the device believes the answer that
+    /// brought it.
+    pub(crate) fn note_hierarchy(&mut self, hierarchy: Option<Guid>) {
+        if hierarchy.is_some() {
+            self.state.credentials.hierarchy = hierarchy;
+        }
     }
 
     /// The token service gave the token of a device that waits.

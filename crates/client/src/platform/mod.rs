@@ -2,8 +2,10 @@
 //! client asks which system it runs on.
 //!
 //! Each file has the same items: the default state folder, the host's name, what names the
-//! hardware, which system it is, and how a service manager is told that the service is ready.
+//! hardware, which system it is, how it is joined, and how a service manager is told that the
+//! service is ready. `certificate_store` is a store that is a folder, on every system.
 
+mod certificate_store;
 #[cfg(not(windows))]
 mod linux;
 #[cfg(windows)]
@@ -14,10 +16,15 @@ use linux as system;
 #[cfg(windows)]
 use windows as system;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use proto::id::Thumbprint;
 use proto::text::hex;
+
+use crate::credential::pki::StoredCertificate;
+use crate::join::{JoinStatus, JoinStatusError, OUTPUT_BYTES};
+
+pub use certificate_store::CertificateStoreError;
 
 /// Why a fact about this machine is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +70,51 @@ pub fn notify_ready() {
 /// Tells the service manager, if there is one, that the service is ending.
 pub fn notify_stopping() {
     system::notify("STOPPING=1");
+}
+
+/// The certificates of a store. Here a store is a folder; the stores of Windows come with the Windows
+/// client, behind the same function.
+pub fn certificates(
+    store: &Path,
+    password_file: Option<&Path>,
+) -> Result<Vec<StoredCertificate>, CertificateStoreError> {
+    certificate_store::read(store, password_file)
+}
+
+/// Why the device's join state is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinStateError {
+    /// The file cannot be read.
+    #[error("{} cannot be read", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The command cannot be run.
+    #[error("`dsregcmd /status` could not be run")]
+    Command(#[source] std::io::Error),
+    /// What came is something else.
+    #[error("the join state cannot be read")]
+    Content(#[source] JoinStatusError),
+}
+
+/// How the device is joined: from a file with the output of `dsregcmd /status` where one is named, else
+/// from the system; `None` where the system knows no such thing.
+pub fn join_status(file: Option<&Path>) -> Result<Option<JoinStatus>, JoinStateError> {
+    use std::io::Read as _;
+    let bytes = match file {
+        Some(path) => {
+            let failed = |source| JoinStateError::File { path: path.to_owned(), source };
+            let mut bytes = Vec::new();
+            let limit = OUTPUT_BYTES as u64 + 1;
+            std::fs::File::open(path).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+            Some(bytes)
+        }
+        None => system::join_status().map_err(JoinStateError::Command)?,
+    };
+    bytes.map(|bytes| JoinStatus::read(&bytes).map_err(JoinStateError::Content)).transpose()
 }
 
 /// Names the hardware as the wire does: `2:` and hex.

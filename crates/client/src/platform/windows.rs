@@ -26,5 +26,11 @@ pub(super) fn machine_id() -> Result<String, PlatformError> {
     Err(PlatformError::NoMachineId { what: r"HKLM\SOFTWARE\Microsoft\Cryptography\MachineGuid", source })
 }
 
+/// What `dsregcmd /status` prints.
+pub(super) fn join_status() -> std::io::Result<Option<Vec<u8>>> {
+    let output = std::process::Command::new("dsregcmd").arg("/status").output()?;
+    Ok(Some(output.stdout))
+}
+
 /// A program that is no Windows service has no manager to tell.
 pub(super) fn notify(_state: &str) {}

@@ -2,6 +2,7 @@
 
 mod manifest;
 mod settings;
+mod user;
 
 use proto::cms;
 use proto::id::Thumbprint;
@@ -17,10 +18,11 @@ use serde::{Deserialize, Serialize};
 use crate::device::{Device, Outgoing, RequestError};
 use crate::log::line;
 use crate::state::{Approval, StateError};
-use crate::token::Wanted;
+use crate::token::{TokenText, Wanted};
 
 pub use manifest::{BelieveError, Believed, believe};
 pub use settings::ClientSettings;
+pub use user::UserPolicyError;
 
 /// The endpoint of bodies inside, as it stands in a policy location.
 const BODY_PATH: &str = "/SMS_MP/.sms_pol";
@@ -41,6 +43,18 @@ pub struct Applied {
     pub category: Option<String>,
     /// Whether it came encrypted to this device.
     pub secret: bool,
+}
+
+impl Applied {
+    fn of(policy: &AssignedPolicy, hash: Thumbprint) -> Self {
+        Self {
+            id: policy.id.to_string(),
+            version: policy.version.clone(),
+            hash,
+            category: policy.category.clone(),
+            secret: policy.flags.has(PolicyFlags::SECRET),
+        }
+    }
 }
 
 /// What the device holds of its policy.
@@ -146,23 +160,16 @@ impl Device {
         let mut fetched = 0;
         for policy in &believed.policies {
             let hash = believed.hash_of(policy).ok_or_else(|| PolicyError::Hash(policy.id.to_string()))?;
-            let secret = policy.flags.has(PolicyFlags::SECRET);
             let body = if let Some(body) = self.store().policy_body(hash) {
                 body
             } else {
-                let body = self.fetch(policy, hash).await?;
+                let body = self.fetch(policy, hash, None).await?;
                 self.store().save_policy_body(hash, &body).map_err(PolicyError::State)?;
                 fetched += 1;
                 body
             };
             settings = settings.or(evaluate(policy, &body));
-            applied.push(Applied {
-                id: policy.id.to_string(),
-                version: policy.version.clone(),
-                hash,
-                category: policy.category.clone(),
-                secret,
-            });
+            applied.push(Applied::of(policy, hash));
         }
         let settings = settings.unwrap_or_default();
         let old = &self.state().policy;
@@ -173,7 +180,8 @@ impl Device {
             settings_changed: settings != old.settings,
             changed: applied != old.applied,
         };
-        let hashes: Vec<_> = applied.iter().map(|policy| policy.hash).collect();
+        let users = self.state().credentials.accounts.iter().flat_map(|account| &account.policy.applied);
+        let hashes: Vec<_> = applied.iter().chain(users).map(|policy| policy.hash).collect();
         let changed = if outcome.changed { Some(self.now()) } else { old.changed };
         self.state_mut().policy = PolicyState { serial: believed.serial, applied, settings, changed };
         self.save().map_err(PolicyError::State)?;
@@ -191,7 +199,13 @@ impl Device {
         Ok(outcome)
     }
 
-    async fn fetch(&mut self, policy: &AssignedPolicy, hash: Thumbprint) -> Result<Vec<u8>, PolicyError> {
+    /// Fetches a body; with a user's token, where it is a user's policy.
+    async fn fetch(
+        &mut self,
+        policy: &AssignedPolicy,
+        hash: Thumbprint,
+        token: Option<&TokenText>,
+    ) -> Result<Vec<u8>, PolicyError> {
         let id = || policy.id.to_string();
         let query = query_of(policy).ok_or_else(|| PolicyError::Location(id()))?;
         let registration = self.registered().map_err(PolicyError::Request)?;
@@ -205,7 +219,11 @@ impl Device {
         let mut outgoing = Outgoing::get(inside, outside);
         outgoing.identity_headers = headers;
         outgoing.wanted = Some(Wanted::Device);
-        let answer = self.send(&outgoing).await.map_err(PolicyError::Request)?;
+        let answer = match token {
+            Some(token) => self.send_with_token(&outgoing, token).await,
+            None => self.send(&outgoing).await,
+        };
+        let answer = answer.map_err(PolicyError::Request)?;
         let body = if policy.flags.has(PolicyFlags::SECRET) {
             let identity = self.identity();
             cms::open(identity.certificate(), identity.pkcs8(), &answer.body)

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use proto::identity::Method;
 use proto::request::policy_body::{CimValue, PolicyBody};
 use serde::{Deserialize, Serialize};
 
 use crate::address::GatewayAddress;
+use crate::credential::preference::read_preference;
+use crate::credential::revocation::CrlCheck;
 use crate::location::GATEWAYS;
 
 /// The class of the client's settings [observed].
@@ -29,6 +32,13 @@ pub struct ClientSettings {
     pub gateway_allowed: bool,
     /// Gateways that the site names.
     pub gateways: Vec<GatewayAddress>,
+    /// Methods that the site prefers for this device, the most wanted first (`MethodPreference`, [ours]);
+    /// empty: the usual order.
+    #[serde(default)]
+    pub method_preference: Vec<Method>,
+    /// "Clients check the CRL for site systems" (`CheckServerCrl`, [ours]): a truth, or `hard`.
+    #[serde(default)]
+    pub revocation_check: Option<CrlCheck>,
 }
 
 impl Default for ClientSettings {
@@ -40,6 +50,8 @@ impl Default for ClientSettings {
             polling_minutes: POLLING_MINUTES,
             gateway_allowed: true,
             gateways: Vec::new(),
+            method_preference: Vec::new(),
+            revocation_check: None,
         }
     }
 }
@@ -51,7 +63,8 @@ impl ClientSettings {
         let number = |name: &str| instance.property(name).and_then(as_number);
         let default = Self::default();
         let polling = number("PolicyPollingInterval").and_then(|minutes| u32::try_from(minutes).ok());
-        let list = instance.property("CloudGatewayList").and_then(CimValue::as_str).unwrap_or_default();
+        let text = |name: &str| instance.property(name).and_then(CimValue::as_str);
+        let list = text("CloudGatewayList").unwrap_or_default();
         Some(Self {
             version: Some(version.to_owned()),
             key: number("SiteSettingsKey"),
@@ -62,6 +75,8 @@ impl ClientSettings {
             gateway_allowed: number("EnableCloudGateway")
                 .map_or(default.gateway_allowed, |allowed| allowed != 0),
             gateways: list.split(';').filter_map(|text| text.trim().parse().ok()).take(GATEWAYS).collect(),
+            method_preference: read_preference(text("MethodPreference").unwrap_or_default()),
+            revocation_check: instance.property("CheckServerCrl").and_then(as_check),
         })
     }
 
@@ -69,6 +84,12 @@ impl ClientSettings {
     pub fn polling(&self) -> Duration {
         Duration::from_secs(u64::from(self.polling_minutes) * 60)
     }
+}
+
+/// Off or on; or the word, where it says more.
+fn as_check(value: &CimValue) -> Option<CrlCheck> {
+    let truth = value.as_bool().map(|on| if on { CrlCheck::Soft } else { CrlCheck::Off });
+    truth.or_else(|| value.as_str().and_then(CrlCheck::read))
 }
 
 /// A number, or the truth of a boolean, or a number written as text.
@@ -107,6 +128,30 @@ mod tests {
         assert_eq!((found.version.as_deref(), found.key), (Some("3.00"), Some(1)));
         assert_eq!((found.polling(), found.gateway_allowed), (Duration::from_mins(5), false));
         assert_eq!(found.gateways.len(), 2);
+    }
+
+    #[test]
+    fn settings_about_proofs_are_read_in_the_forms_that_occur() {
+        let read = |value| {
+            let properties = [
+                ("CheckServerCrl", value),
+                ("MethodPreference", CimValue::String("site-token, certificate".into())),
+            ];
+            ClientSettings::find(&body(&properties), "1").unwrap()
+        };
+        for (value, expected) in [
+            (CimValue::Boolean(true), Some(CrlCheck::Soft)),
+            (CimValue::Boolean(false), Some(CrlCheck::Off)),
+            (CimValue::String("hard".into()), Some(CrlCheck::Hard)),
+            (CimValue::String("no".into()), Some(CrlCheck::Off)),
+            (CimValue::String("perhaps".into()), None),
+        ] {
+            let found = read(value);
+            assert_eq!(found.revocation_check, expected);
+            assert_eq!(found.method_preference, [Method::SiteToken, Method::Certificate]);
+        }
+        let standard = body(&[("MethodPreference", CimValue::String("standard".into()))]);
+        assert!(ClientSettings::find(&standard, "1").unwrap().method_preference.is_empty());
     }
 
     #[test]

@@ -9,6 +9,8 @@ use proto::id::SiteCode;
 use super::table::{Meaning, PROPERTIES, SWITCHES};
 use super::words;
 use crate::address::{AddressError, GatewayAddress, InsideAddress};
+use crate::credential::ProofSetup;
+use crate::credential::pki::{IssuerName, SelectError};
 use crate::location::GATEWAYS;
 use crate::token::TokenText;
 
@@ -44,6 +46,8 @@ pub struct SetupOptions {
     pub reset_key: bool,
     /// `CCMALWAYSINF=1`.
     pub always_internet: bool,
+    /// Ways to prove the device: `/UsePKICert`, `/NoCRLCheck`, `CCMCERT…`, `AAD…`.
+    pub proof: ProofSetup,
     /// What was taken and does nothing here.
     pub notes: Vec<Note>,
 }
@@ -74,6 +78,14 @@ pub enum SetupLineError {
     /// `AUTO` beside a gateway [docs].
     #[error("SMSSITECODE=AUTO cannot be used over a gateway; name the site")]
     AutomaticSite,
+    /// A value that does not say which certificate.
+    #[error("{word} does not say which certificate")]
+    Certificate {
+        /// The property.
+        word: String,
+        /// What is wrong with it.
+        source: SelectError,
+    },
     /// A property that takes two words only.
     #[error("{word} is {expected}")]
     Value {
@@ -137,7 +149,7 @@ impl Reader {
         }
         let mut all: Vec<String> = Vec::new();
         for word in line {
-            if words::is_line(&word) {
+            if words::is_line(&word) && !holds_a_name(&word) {
                 all.extend(words::split(&word));
             } else {
                 all.push(clean(&word));
@@ -173,7 +185,17 @@ impl Reader {
     ) -> Result<(), SetupLineError> {
         let needs_value = matches!(
             meaning,
-            Meaning::Token | Meaning::SiteCode | Meaning::RootKeyFile | Meaning::RootKey | Meaning::Command
+            Meaning::Token
+                | Meaning::SiteCode
+                | Meaning::RootKeyFile
+                | Meaning::RootKey
+                | Meaning::Command
+                | Meaning::CertificateStore
+                | Meaning::CertificateSelect
+                | Meaning::CertificateIssuers
+                | Meaning::Tenant
+                | Meaning::ClientApp
+                | Meaning::Resource
         );
         if needs_value && value.is_empty() {
             // An empty value is as good as none: what is then missing is said by name.
@@ -202,6 +224,28 @@ impl Reader {
             Meaning::RootKey => self.options.root_key = Some(RootKey::Hex(value)),
             Meaning::ResetKey => self.options.reset_key = truth(&word, &value)?,
             Meaning::AlwaysInternet => self.options.always_internet = truth(&word, &value)?,
+            Meaning::UsePki => self.options.proof.use_pki_certificate = true,
+            Meaning::NoCrlCheck => self.options.proof.no_crl_check = true,
+            Meaning::CertificateStore => self.options.proof.certificate_store = Some(PathBuf::from(value)),
+            Meaning::CertificateSelect => {
+                let select = value.parse().map_err(|source| SetupLineError::Certificate { word, source })?;
+                self.options.proof.selection.select = Some(select);
+            }
+            Meaning::CertificateIssuers => {
+                let issuers = IssuerName::read_list(&value);
+                self.options.proof.selection.issuers =
+                    issuers.map_err(|source| SetupLineError::Certificate { word, source })?;
+            }
+            Meaning::FirstCertificate => self.options.proof.selection.first = truth(&word, &value)?,
+            Meaning::CertificateNameCheck => self.options.proof.selection.any_name = !truth(&word, &value)?,
+            Meaning::Tenant => {
+                let tenant = value.parse();
+                self.options.proof.tenant = Some(
+                    tenant.map_err(|_| SetupLineError::Value { word, expected: "the GUID of a tenant" })?,
+                );
+            }
+            Meaning::ClientApp => self.options.proof.client_app_id = Some(plain(&word, value)?),
+            Meaning::Resource => self.options.proof.resource = Some(plain(&word, value)?),
             Meaning::Command => self.read(words::split(words::unquoted(&value)), depth + 1)?,
             Meaning::Ignored(hint) => self.options.notes.push(Note { word, hint }),
             Meaning::Refused(hint) => return Err(SetupLineError::NotForSetup { word, hint }),
@@ -322,7 +366,14 @@ fn nearest(table: &'static [(&'static str, Meaning)], name: &str) -> Option<&'st
 fn takes_value(meaning: Meaning) -> bool {
     !matches!(
         meaning,
-        Meaning::Ignored(_) | Meaning::Refused(_) | Meaning::ResetKey | Meaning::AlwaysInternet
+        Meaning::Ignored(_)
+            | Meaning::Refused(_)
+            | Meaning::ResetKey
+            | Meaning::AlwaysInternet
+            | Meaning::UsePki
+            | Meaning::NoCrlCheck
+            | Meaning::FirstCertificate
+            | Meaning::CertificateNameCheck
     )
 }
 
@@ -338,6 +389,30 @@ fn truth(word: &str, value: &str) -> Result<bool, SetupLineError> {
         "0" | "FALSE" | "" => Ok(false),
         _ => Err(SetupLineError::Value { word: word.to_owned(), expected: "TRUE or FALSE, or 1 or 0" }),
     }
+}
+
+/// A name of an app or a resource: printable, without blanks, not endless.
+fn plain(word: &str, value: String) -> Result<String, SetupLineError> {
+    let good = value.len() <= 300 && value.chars().all(|c| c.is_ascii_graphic());
+    let error =
+        || SetupLineError::Value { word: word.to_owned(), expected: "a name or an address without blanks" };
+    good.then_some(value).ok_or_else(error)
+}
+
+/// Whether a word is one property whose value is a list of names with `=` of their own
+/// (`CCMCERTISSUERS=CN=Root; O=Contoso`), and not a whole line that begins with it.
+fn holds_a_name(word: &str) -> bool {
+    let mut inner = words::split(word).into_iter();
+    let is = |word: &str, names: &[&str]| {
+        word.split_once('=')
+            .is_some_and(|(name, _)| names.iter().any(|known| known.eq_ignore_ascii_case(name)))
+    };
+    let first = inner.next().is_some_and(|first| is(&first, &["CCMCERTISSUERS", "CCMCERTSEL"]));
+    let other = |word: String| {
+        word.starts_with('/')
+            || word.split_once('=').is_some_and(|(name, _)| find(PROPERTIES, name).is_some())
+    };
+    first && !inner.any(other)
 }
 
 /// Three parts of base64url, or their beginning.

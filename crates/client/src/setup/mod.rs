@@ -13,13 +13,16 @@ use proto::time::Timestamp;
 use runtime::Clock;
 
 use crate::address::AddressError;
-use crate::device::{Device, DeviceError, DeviceOptions, RequestError};
+use crate::credential::ProofSetup;
+use crate::credential::preference::Trigger;
+use crate::device::{Device, DeviceError, DeviceOptions, Prompter, RequestError};
 use crate::identity::{IdentityError, KeyMaterial};
+use crate::location::known_gateways;
 use crate::log::{field, line};
 use crate::platform::{self, PlatformError};
 use crate::policy::{PolicyError, PolicyOutcome};
 use crate::retry::{Patience, patiently};
-use crate::state::{Registration, Setup, State, StateError, StateFolder};
+use crate::state::{Registration, Setup, SiteTrust, State, StateError, StateFolder};
 use crate::token::{TokenFormError, TokenText, read_bulk_token};
 use crate::trust::{Pin, PinError};
 use ccmsetup::{Note, RootKey, SetupLineError};
@@ -44,6 +47,8 @@ pub struct SetupRequest {
     pub hardware_id: Option<String>,
     /// `--inside`.
     pub inside: Vec<String>,
+    /// Ways to prove the device, as our own options name them.
+    pub proof: ProofSetup,
 }
 
 /// What setup will do.
@@ -51,6 +56,8 @@ pub struct SetupRequest {
 pub struct Plan {
     /// What the device will remember of it.
     pub setup: Setup,
+    /// What it will remember of ways to prove itself.
+    pub proof: ProofSetup,
     /// The bulk registration token.
     pub token: Option<TokenText>,
     /// Words that do nothing here.
@@ -76,6 +83,9 @@ pub enum PlanError {
         "nothing says which site to trust: add --site-root sha256:… as `roamgate bulk-token new` prints it"
     )]
     NoRoot,
+    /// `--authority`.
+    #[error("--authority is no address of a tenant")]
+    Authority(#[source] crate::credential::entra::ProviderError),
     /// The token is none.
     #[error("the bulk registration token cannot be used")]
     Token(#[source] TokenFormError),
@@ -126,8 +136,20 @@ pub fn plan(request: &SetupRequest, stdin: &mut dyn Read, now: Timestamp) -> Res
     if options.gateways.is_empty() && (options.token.is_some() || options.inside.is_empty()) {
         return Err(PlanError::NoGateway);
     }
-    if options.token.is_none() && options.inside.is_empty() {
+    let proof = merged(options.proof, &request.proof);
+    if options.token.is_none() && options.inside.is_empty() && !proof.has_certificates() && !proof.has_entra()
+    {
         return Err(PlanError::NoToken);
+    }
+    if let Some(authority) = &proof.authority {
+        crate::credential::entra::host_of(authority).map_err(PlanError::Authority)?;
+    }
+    if proof.no_crl_check {
+        warnings.push(
+            "/NoCRLCheck: nobody checks whether the gateway's certificate was revoked until the first client settings \
+             are there; the site is told"
+                .to_owned(),
+        );
     }
     if let Some(token) = &options.token {
         let claims = read_bulk_token(token.expose()).map_err(PlanError::Token)?;
@@ -168,10 +190,38 @@ pub fn plan(request: &SetupRequest, stdin: &mut dyn Read, now: Timestamp) -> Res
             ca: request.ca_file.as_deref().map(read_ca).transpose()?,
             pin,
         },
+        proof,
         token: options.token,
         notes: options.notes,
         warnings,
     })
+}
+
+/// What the line says and what our own options say; an option counts before the line.
+pub(crate) fn merged(line: ProofSetup, options: &ProofSetup) -> ProofSetup {
+    let options = options.clone();
+    let words = |ours: Vec<String>, theirs: Vec<String>| if ours.is_empty() { theirs } else { ours };
+    ProofSetup {
+        certificate_store: options.certificate_store.or(line.certificate_store),
+        certificate_password_file: options.certificate_password_file.or(line.certificate_password_file),
+        selection: line.selection,
+        use_pki_certificate: line.use_pki_certificate || options.use_pki_certificate,
+        no_crl_check: line.no_crl_check || options.no_crl_check,
+        workplace_join: options.workplace_join.or(line.workplace_join),
+        join_status: options.join_status.or(line.join_status),
+        tenant: options.tenant.or(line.tenant),
+        client_app_id: options.client_app_id.or(line.client_app_id),
+        resource: options.resource.or(line.resource),
+        authority: options.authority.or(line.authority),
+        device_token_command: words(options.device_token_command, line.device_token_command),
+        user_token_command: words(options.user_token_command, line.user_token_command),
+        sign_in: options.sign_in || line.sign_in,
+    }
+}
+
+/// The words of a command as a person types it into one option: quotes group.
+pub fn command_words(text: &str) -> Vec<String> {
+    words::split(text)
 }
 
 /// Reads a bulk registration token from a file or standard input. White space inside is that of a
@@ -254,10 +304,11 @@ pub async fn run(
     force: bool,
     clock: Clock,
     patience: Patience,
+    prompter: Option<Prompter>,
     progress: &mut (dyn FnMut(&str) + Send),
 ) -> Result<Finished, SetupError> {
     field!(info, ccmsetup, "==========[ ccmsetup started in process {} ]==========", std::process::id());
-    let result = steps(plan, folder, force, clock, patience, progress).await;
+    let result = steps(plan, folder, force, clock, patience, prompter, progress).await;
     let code = u32::from(result.is_err()) * 6;
     field!(info, ccmsetup, "CcmSetup is exiting with return code {code}");
     result
@@ -269,30 +320,42 @@ async fn steps(
     force: bool,
     clock: Clock,
     patience: Patience,
+    prompter: Option<Prompter>,
     progress: &mut (dyn FnMut(&str) + Send),
 ) -> Result<Finished, SetupError> {
-    field!(info, ccmsetup, "CCMSETUP bootstrap from Internet: {}", u8::from(plan.token.is_some()));
+    let from_internet = plan.token.is_some() || plan.setup.inside.is_empty();
+    field!(info, ccmsetup, "CCMSETUP bootstrap from Internet: {}", u8::from(from_internet));
     for note in &plan.notes {
         line!(info, ccmsetup, word = note.word, hint = note.hint, "word ignored");
     }
-    let state = state(folder, plan.setup, force)?;
+    let state = state(folder, plan.setup, plan.proof, plan.token.is_some(), force)?;
+    if let Some(registration) = &state.registration {
+        progress(&format!(
+            "set up already as {}; registering anew under the same key",
+            registration.client_id
+        ));
+    }
     let key = key(folder, &clock).await?;
     progress("key and certificate ready");
     let options = DeviceOptions { state, key, store: Arc::new(folder.clone()), clock, system_roots: true };
     let mut device = Device::new(options).map_err(SetupError::Device)?;
     device.save().map_err(SetupError::State)?;
-    let by_token = plan.token.is_some();
     if let Some(token) = plan.token {
         device.use_bulk_token(token);
     }
-    let registration = patiently(&mut device, patience, async |device| device.register().await)
-        .await
-        .map_err(SetupError::Register)?;
+    if let Some(prompter) = prompter {
+        device.prompt_with(prompter);
+    }
+    let registration =
+        patiently(&mut device, patience, async |device| device.register_as(Trigger::Setup).await)
+            .await
+            .map_err(SetupError::Register)?;
     // The way that registration went; a device that stayed inside has another line for it.
-    if let Some(gateway) = device.state().setup.gateways.first().filter(|_| by_token) {
+    if let Some(gateway) = device.state().setup.gateways.first().filter(|_| from_internet) {
         field!(info, ccmsetup, "Found a valid online MP 'https://{gateway}'");
     }
-    progress(&format!("registered as {}", registration.client_id));
+    let method = device.method();
+    progress(&format!("registered as {} by {method}", registration.client_id));
     let registration = patiently(&mut device, patience, async |device| device.confirm().await)
         .await
         .map_err(SetupError::Confirm)?;
@@ -320,21 +383,53 @@ async fn steps(
 }
 
 /// The state to begin with: a new one, or that of a setup that did not come to its end. A device
-/// that is registered is set up anew only on demand; it keeps its key, so it keeps its id.
-fn state(folder: &StateFolder, setup: Setup, force: bool) -> Result<State, SetupError> {
-    if folder.is_set_up() {
-        let old = folder.load().map_err(SetupError::State)?;
-        if let Some(registration) = old.registration
-            && !force
-        {
-            return Err(SetupError::SetUpAlready(registration.client_id));
-        }
-        let mut new = State::new(setup);
-        // The same hardware under the same key, whatever chance said today.
-        new.setup.hardware_id = old.setup.hardware_id;
-        return Ok(new);
+/// that is registered is set up anew only on demand; it keeps its key, so it keeps its id. One that
+/// gets a bulk registration token registers again, and keeps everything else that it has.
+fn state(
+    folder: &StateFolder,
+    setup: Setup,
+    proof: ProofSetup,
+    has_token: bool,
+    force: bool,
+) -> Result<State, SetupError> {
+    let old = if folder.is_set_up() { Some(folder.load().map_err(SetupError::State)?) } else { None };
+    let mut new = State::new(setup);
+    new.proof = proof;
+    let Some(old) = old else { return Ok(new) };
+    // The same hardware under the same key, whatever chance said today.
+    new.setup.hardware_id.clone_from(&old.setup.hardware_id);
+    match old.registration {
+        Some(registration) if !force && !has_token => Err(SetupError::SetUpAlready(registration.client_id)),
+        Some(_) if !force => Ok(kept(old, new)),
+        _ => Ok(new),
     }
-    Ok(State::new(setup))
+}
+
+/// What an installed device keeps when it is given a new token: its id, its tokens, its policy. Words
+/// of the new line count before what it was told once.
+fn kept(mut old: State, new: State) -> State {
+    let (before, told) = (&old.setup, new.setup);
+    let setup = Setup {
+        gateways: known_gateways([&*told.gateways, &*before.gateways]),
+        inside: if told.inside.is_empty() { before.inside.clone() } else { told.inside },
+        site_code: told.site_code.or(before.site_code),
+        ca: told.ca.or(before.ca.clone()),
+        pin: if told.pin == Pin::FirstUse { before.pin.clone() } else { told.pin },
+        name: before.name.clone(),
+        hardware_id: before.hardware_id.clone(),
+        always_internet: told.always_internet || before.always_internet,
+    };
+    if setup.pin != before.pin {
+        // Another pin may name another site: then what the old one signed counts no more.
+        old.trust = SiteTrust::default();
+    }
+    let selection = new.proof.selection.clone();
+    let no_crl_check = new.proof.no_crl_check;
+    old.proof = ProofSetup { selection, no_crl_check, ..merged(old.proof, &new.proof) };
+    old.setup = setup;
+    // A token of before must not be used in place of the one that the new token gives.
+    old.ccm = None;
+    old
 }
 
 async fn key(folder: &StateFolder, clock: &Clock) -> Result<KeyMaterial, SetupError> {
@@ -433,9 +528,11 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = StateFolder::create(parent.path()).unwrap();
         let setup = planned(&request(&[GATEWAY, &token()])).unwrap().setup;
-        let mut old = state(&folder, setup.clone(), false).unwrap();
+        let state =
+            |setup, has_token, force| super::state(&folder, setup, ProofSetup::default(), has_token, force);
+        let mut old = state(setup.clone(), false, false).unwrap();
         folder.save(&old).unwrap();
-        assert!(state(&folder, setup.clone(), false).is_ok(), "not registered yet: goes on");
+        assert!(state(setup.clone(), false, false).is_ok(), "not registered yet: goes on");
         old.registration = Some(Registration {
             client_id: proto::id::ClientId::new(proto::id::Guid::nil()),
             approval: Approval::Approved,
@@ -443,11 +540,17 @@ mod tests {
             confirmed: None,
         });
         folder.save(&old).unwrap();
-        assert!(matches!(state(&folder, setup.clone(), false), Err(SetupError::SetUpAlready(_))));
+        assert!(matches!(state(setup.clone(), false, false), Err(SetupError::SetUpAlready(_))));
         let other = Setup { hardware_id: "2:00".into(), ..setup };
-        let new = state(&folder, other, true).unwrap();
+        let new = state(other.clone(), false, true).unwrap();
         assert_eq!(new.setup.hardware_id, old.setup.hardware_id);
         assert!(new.registration.is_none());
+        let with_token = state(other, true, false).unwrap();
+        assert_eq!(
+            with_token.registration, old.registration,
+            "a new token on an installed client keeps its id"
+        );
+        assert_eq!(with_token.setup.hardware_id, old.setup.hardware_id);
     }
 
     /// Everything that stands in the files of a folder.
@@ -491,7 +594,8 @@ mod tests {
         let mut progress = |step: &str| steps.push(step.to_owned());
         let guard = tracing::subscriber::set_default(subscriber);
         let plan = planned(&request).unwrap();
-        let finished = run(plan, &folder, false, clock.clone(), Patience::NONE, &mut progress).await.unwrap();
+        let finished =
+            run(plan, &folder, false, clock.clone(), Patience::NONE, None, &mut progress).await.unwrap();
         drop(guard);
         drop(handle);
 
@@ -521,8 +625,11 @@ mod tests {
             assert!(logs.contains(line), "{line}");
         }
 
-        let again =
-            run(planned(&request).unwrap(), &folder, false, clock, Patience::NONE, &mut |_: &str| {}).await;
-        assert!(matches!(again, Err(SetupError::SetUpAlready(id)) if id == fixture_client_id()));
+        // The same line again: the device is given a token, so it registers again, under the same key and id.
+        site.take_seen();
+        let plan = planned(&request).unwrap();
+        let again = run(plan, &folder, false, clock, Patience::NONE, None, &mut |_: &str| {}).await.unwrap();
+        assert_eq!(again.registration.client_id, fixture_client_id());
+        assert_eq!(site.take_seen()[0].token, Some(TokenClass::Bulk));
     }
 }

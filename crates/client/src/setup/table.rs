@@ -21,6 +21,26 @@ pub(super) enum Meaning {
     ResetKey,
     /// Always on the internet.
     AlwaysInternet,
+    /// A certificate of the PKI is meant to be there.
+    UsePki,
+    /// The bootstrap checks no revocation lists.
+    NoCrlCheck,
+    /// Which certificate.
+    CertificateSelect,
+    /// Where certificates are.
+    CertificateStore,
+    /// The first of several certificates.
+    FirstCertificate,
+    /// Whose certificates.
+    CertificateIssuers,
+    /// Whether the certificate must name the computer.
+    CertificateNameCheck,
+    /// The tenant.
+    Tenant,
+    /// The app that asks for tokens.
+    ClientApp,
+    /// What tokens are asked for.
+    Resource,
     /// More words in one value.
     Command,
     /// Taken, and nothing follows from it here; why.
@@ -33,9 +53,6 @@ use Meaning::{Ignored, Refused};
 
 const NOTHING_TO_INSTALL: &str =
     "this client installs nothing, so there is nothing to download or to wait for";
-const NO_PKI: &str =
-    "certificates of a PKI are not used by this version; the device proves itself with a site token";
-const NO_ENTRA: &str = "Entra is not used by this version; the device proves itself with a site token";
 const WINDOWS_LOGS: &str =
     "logging is set with --log-level; files are in the folder logs of the state folder";
 
@@ -43,11 +60,8 @@ const WINDOWS_LOGS: &str =
 pub(super) const SWITCHES: &[(&str, Meaning)] = &[
     ("mp", Meaning::ManagementPoint),
     ("regtoken", Meaning::Token),
-    (
-        "nocrlcheck",
-        Ignored("this client checks no revocation lists of gateways yet, so there is nothing to switch off"),
-    ),
-    ("usepkicert", Ignored(NO_PKI)),
+    ("nocrlcheck", Meaning::NoCrlCheck),
+    ("usepkicert", Meaning::UsePki),
     ("source", Ignored(NOTHING_TO_INSTALL)),
     ("logon", Ignored(NOTHING_TO_INSTALL)),
     ("forceinstall", Ignored("use --force to set a device up anew")),
@@ -83,17 +97,17 @@ pub(super) const PROPERTIES: &[(&str, Meaning)] = &[
     ("RESETKEYINFORMATION", Meaning::ResetKey),
     ("CCMALWAYSINF", Meaning::AlwaysInternet),
     ("CCMSETUPCMD", Meaning::Command),
-    ("AADTENANTID", Ignored(NO_ENTRA)),
-    ("AADCLIENTAPPID", Ignored(NO_ENTRA)),
-    ("AADRESOURCEURI", Ignored(NO_ENTRA)),
+    ("AADTENANTID", Meaning::Tenant),
+    ("AADCLIENTAPPID", Meaning::ClientApp),
+    ("AADRESOURCEURI", Meaning::Resource),
     ("CCMHTTPPORT", Ignored("put the port into SMSMP=http://host:port")),
     ("CCMHTTPSPORT", Ignored("put the port into the address: host:port/CCM_Proxy_MutualAuth/…")),
     ("CCMHTTPSSTATE", Ignored("the scheme of the address decides")),
-    ("CCMCERTSEL", Ignored(NO_PKI)),
-    ("CCMCERTSTORE", Ignored(NO_PKI)),
-    ("CCMFIRSTCERT", Ignored(NO_PKI)),
-    ("CCMCERTISSUERS", Ignored(NO_PKI)),
-    ("CCMCERTNAMECHECK", Ignored(NO_PKI)),
+    ("CCMCERTSEL", Meaning::CertificateSelect),
+    ("CCMCERTSTORE", Meaning::CertificateStore),
+    ("CCMFIRSTCERT", Meaning::FirstCertificate),
+    ("CCMCERTISSUERS", Meaning::CertificateIssuers),
+    ("CCMCERTNAMECHECK", Meaning::CertificateNameCheck),
     ("SMSSIGNCERT", Ignored("the site signing certificate is checked under the site root")),
     ("PROVISIONTS", Ignored("there are no task sequences here")),
     ("FSP", Ignored("there is no fallback status point here")),

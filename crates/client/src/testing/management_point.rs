@@ -9,17 +9,21 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
+use proto::client_certificate::{self, ProofError};
+use proto::entra::AuthInfo;
 use proto::http_signature::{self, Answered, SignedRequest};
 use proto::id::{ClientId, Thumbprint};
 use proto::message::body::RequestBody;
 use proto::message::envelope::CONTENT_TYPE;
+use proto::message::header::Property;
 use proto::message::{
     HeaderIdentity, MessageEndpoint, ReplyMessage, ReplyStamp, RequestMessage, RsaPublicKey,
 };
+use proto::path::Door;
 use proto::reason::Reason;
 use proto::request::location::management_point::MpRecord;
 use proto::request::location::{EnumerateMpLocationReply, LocationRequest};
-use proto::request::policy::PolicyFlags;
+use proto::request::policy::{PolicyFlags, ResourceType};
 use proto::request::policy_query::PolicyQuery;
 use proto::request::registration::{
     ApprovalStatus, ClientRegistrationResponse, RegistrationKind, RegistrationStatus,
@@ -29,14 +33,15 @@ use proto::time::Timestamp;
 use proto::token::TokenClass;
 use runtime::http::{HttpOptions, read_body, serve, set_reason};
 use runtime::listen::{AcceptOptions, bind, serve_plain, serve_tls};
-use runtime::tls::{ClientCertificates, ServerCertificate, ServerTls};
+use runtime::tls::{ClientCertificates, OwnCertificate, ServerCertificate, ServerTls};
 use runtime::{Clock, Drain};
 use tokio::net::TcpListener;
 
 use super::{PolicyFixture, SiteKeys, fixture_client_id, gateway_certificate};
 use crate::address::{GatewayAddress, InsideAddress};
+use crate::credential::entra::Claims;
 use crate::token::read_claims;
-use crate::token::tests::text_of;
+use crate::token::tests::{HIERARCHY, text_of};
 use crate::transport::fresh_guid;
 
 /// How the site misbehaves, or refuses.
@@ -60,6 +65,11 @@ pub(crate) enum Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) through_gateway: bool,
+    /// The door, and the certificate that the connection showed.
+    pub(crate) door: Option<Door>,
+    pub(crate) shown: Option<Thumbprint>,
+    /// A tenant's token: the device's or a user's.
+    pub(crate) entra: Option<Claims>,
     pub(crate) target: String,
     pub(crate) token: Option<TokenClass>,
     pub(crate) endpoint: Option<MessageEndpoint>,
@@ -78,6 +88,16 @@ pub(crate) struct Site {
     /// Whether bodies are served with a byte changed.
     pub(crate) damages_bodies: bool,
     pub(crate) certificate: Option<Vec<u8>>,
+    /// The certificate of the PKI that a registration proved.
+    pub(crate) pki: Option<Thumbprint>,
+    /// How the MutualAuth door refuses.
+    pub(crate) mutual_auth: Option<Reason>,
+    /// Properties of the last registration.
+    pub(crate) properties: Vec<Property>,
+    /// What a gateway says about a tenant.
+    pub(crate) auth_info: Option<AuthInfo>,
+    /// How requests for user policy are refused.
+    pub(crate) user_policy_refused: Option<Reason>,
     pub(crate) reports: Vec<Report>,
     pub(crate) seen: Vec<Seen>,
 }
@@ -95,6 +115,12 @@ pub(crate) struct FakeSite {
 
 impl FakeSite {
     pub(crate) fn start(clock: &Clock) -> Self {
+        let (ca, certificate) = gateway_certificate();
+        Self::start_with(clock, ca, certificate)
+    }
+
+    /// With a gateway that shows this certificate, under this root.
+    pub(crate) fn start_with(clock: &Clock, ca: String, certificate: OwnCertificate) -> Self {
         let site = Arc::new(Mutex::new(Site {
             fault: Fault::None,
             approved: true,
@@ -104,11 +130,15 @@ impl FakeSite {
             gateways: Vec::new(),
             damages_bodies: false,
             certificate: None,
+            pki: None,
+            mutual_auth: None,
+            properties: Vec::new(),
+            auth_info: None,
+            user_policy_refused: None,
             reports: Vec::new(),
             seen: Vec::new(),
         }));
         let (inside_drain, gateway_drain) = (Drain::new(), Drain::new());
-        let (ca, certificate) = gateway_certificate();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listen = || {
             let listener = bind(any).unwrap();
@@ -118,14 +148,18 @@ impl FakeSite {
         let addresses = (plain.local_addr().unwrap(), tls.local_addr().unwrap());
         let handler = |drain: &Drain, gateway: bool| {
             let (site, clock, drain) = (Arc::clone(&site), clock.clone(), drain.clone());
-            move |request| answer(Arc::clone(&site), clock.clone(), drain.clone(), gateway, request)
+            move |shown: Option<Thumbprint>| {
+                let (site, clock, drain) = (Arc::clone(&site), clock.clone(), drain.clone());
+                let come = Come { gateway, shown };
+                move |request| answer(Arc::clone(&site), clock.clone(), drain.clone(), come, request)
+            }
         };
         let inside = handler(&inside_drain, false);
         let drain = inside_drain.clone();
         tokio::spawn(serve_plain(plain, AcceptOptions::new(100), inside_drain.clone(), move |stream, _| {
             let (inside, drain) = (inside.clone(), drain.clone());
             async move {
-                let _ = serve(stream, &HttpOptions::default(), &drain, service_fn(inside)).await;
+                let _ = serve(stream, &HttpOptions::default(), &drain, service_fn(inside(None))).await;
             }
         }));
         let shown = Arc::new(ServerCertificate::new(certificate));
@@ -144,9 +178,10 @@ impl FakeSite {
             move |stream, _| {
                 let (outside, drain) = (outside.clone(), drain.clone());
                 async move {
-                    let shown = stream.get_ref().1.peer_certificates().is_some_and(|chain| chain.len() == 1);
-                    assert!(shown, "the client shows its certificate");
-                    let _ = serve(stream, &HttpOptions::default(), &drain, service_fn(outside)).await;
+                    let chain = stream.get_ref().1.peer_certificates();
+                    let shown = chain.and_then(|chain| chain.first()).map(|leaf| Thumbprint::of(leaf));
+                    assert!(shown.is_some(), "the client shows a certificate");
+                    let _ = serve(stream, &HttpOptions::default(), &drain, service_fn(outside(shown))).await;
                 }
             },
         ));
@@ -183,13 +218,21 @@ impl FakeSite {
 
 type Reply = Response<reqwest::Body>;
 
+/// How a request came.
+#[derive(Clone, Copy)]
+struct Come {
+    gateway: bool,
+    shown: Option<Thumbprint>,
+}
+
 async fn answer(
     site: Arc<Mutex<Site>>,
     clock: Clock,
     drain: Drain,
-    gateway: bool,
+    come: Come,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
+    let gateway = come.gateway;
     let (parts, body) = request.into_parts();
     let body = read_body(body, 5 << 20, Duration::from_secs(10)).await.unwrap();
     // A connection that outlives its listener is as dead as the listener.
@@ -198,14 +241,24 @@ async fn answer(
     }
     let now = Timestamp::from_micros(clock.now());
     let full = parts.uri.path_and_query().unwrap().as_str();
-    let target = if gateway {
-        full.strip_prefix("/CCM_Proxy_ServerAuth/7").expect("the door for tokens")
-    } else {
-        full
+    if let Some(query) = full.strip_prefix("/CCM_Proxy_ServerAuth/AADAuthInfo?TenantID=") {
+        let info = site.lock().unwrap().auth_info.clone();
+        let info = info.filter(|info| info.tenant.to_string() == query);
+        return Ok(info.map_or_else(
+            || plain(StatusCode::NOT_FOUND),
+            |info| Response::new(reqwest::Body::from(serde_json::to_string(&info).unwrap())),
+        ));
+    }
+    let doors = [Door::ServerAuth, Door::MutualAuth];
+    let door = doors.into_iter().find(|door| full.starts_with(&format!("/{door}/7/")));
+    let target = match door {
+        Some(door) if gateway => full.strip_prefix(&format!("/{door}/7")).unwrap(),
+        _ => full,
     };
     let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let token = header("authorization").and_then(proto::identity::bearer);
-    let class = token.map(|token| read_claims(token).unwrap().class);
+    let class = token.and_then(|token| read_claims(token).ok()).map(|claims| claims.class);
+    let entra = token.filter(|_| class.is_none()).and_then(Claims::read);
     let signed =
         SignedRequest::parse(parts.method.as_str(), target, header).unwrap().expect("requests are signed");
     let shown =
@@ -213,16 +266,38 @@ async fn answer(
     let mut site = site.lock().unwrap();
     let certificate = shown.map(|chain| chain[0].clone()).or_else(|| site.certificate.clone()).unwrap();
     signed.verify(&certificate, token, &body).expect("and their signature fits");
-    assert!(now.distance(signed.created) < Duration::from_mins(5));
+    if door == Some(Door::ServerAuth) {
+        assert_eq!(come.shown, Some(Thumbprint::of(&certificate)), "a token goes with its own key");
+    }
+    let proof =
+        client_certificate::verify(header, HIERARCHY.parse().unwrap(), signed.key, signed.message_id, now);
+    match proof {
+        Ok(chain) => site.pki = Some(Thumbprint::of(&chain[0])),
+        Err(ProofError::Missing) => {}
+        Err(error) => panic!("{error}"),
+    }
     let message = (parts.method.as_str() == "CCM_POST").then(|| {
         assert_eq!(header("content-type"), Some(CONTENT_TYPE));
         RequestMessage::parse(CONTENT_TYPE, &body).unwrap()
     });
     let endpoint = message.as_ref().map(|message| message.header().endpoint().unwrap());
-    site.seen.push(Seen { through_gateway: gateway, target: target.to_owned(), token: class, endpoint });
-    check_token(gateway, target, class);
+    site.seen.push(Seen {
+        through_gateway: gateway,
+        door,
+        shown: come.shown,
+        entra: entra.clone(),
+        target: target.to_owned(),
+        token: class,
+        endpoint,
+    });
+    check_token(door, target, class, entra.is_some());
 
-    if let Fault::RefusedOnTheWay(reason) = site.fault {
+    let at_the_door = site.mutual_auth.filter(|_| door == Some(Door::MutualAuth));
+    let on_the_way = match site.fault {
+        Fault::RefusedOnTheWay(reason) => Some(reason),
+        _ => at_the_door,
+    };
+    if let Some(reason) = on_the_way {
         let mut reply = plain(StatusCode::from_u16(reason.row().status).unwrap());
         if let Some(phrase) = reason.row().phrase {
             set_reason(&mut reply, phrase).unwrap();
@@ -234,8 +309,13 @@ async fn answer(
     }
     let (status, content_type, body, reason) = if let Fault::RefusedInside(reason) = site.fault {
         (200, None, Vec::new(), Some(reason.to_string()))
+    } else if now.distance(signed.created) > Duration::from_mins(5) {
+        (200, None, Vec::new(), Some(Reason::ClockSkewed.to_string()))
+    } else if let Some(reason) = site.user_policy_refused.filter(|_| class == Some(TokenClass::User)) {
+        (200, None, Vec::new(), Some(reason.to_string()))
     } else {
-        let (status, content_type, body) = content(&mut site, target, class, message, &header, now);
+        let given = Given { class, entra, token };
+        let (status, content_type, body) = content(&mut site, target, &given, message, &header, now);
         (status, content_type, body, None)
     };
     let chain = header(http_signature::WANT) == Some("chain");
@@ -269,15 +349,27 @@ fn plain(status: StatusCode) -> Reply {
 }
 
 /// What the endpoint table says of tokens.
-fn check_token(gateway: bool, target: &str, class: Option<TokenClass>) {
+fn check_token(door: Option<Door>, target: &str, class: Option<TokenClass>, entra: bool) {
     let path = proto::path::parse_role_path(target).unwrap();
-    let caller = class.map_or(proto::endpoint::Caller::Anonymous, TokenClass::caller);
-    if gateway {
+    let caller = match (class, door) {
+        _ if entra => proto::endpoint::Caller::Entra,
+        (Some(class), _) => class.caller(),
+        (None, Some(Door::MutualAuth)) => proto::endpoint::Caller::Certificate,
+        (None, _) => proto::endpoint::Caller::Anonymous,
+    };
+    if door.is_some() {
         assert!(path.endpoint.open_outside_to(caller), "{target} by {caller:?}");
     } else {
-        assert_eq!(class, None, "no token is needed inside");
+        assert!(class.is_none() && !entra, "no token is needed inside, and none goes over plain HTTP");
         assert!(path.endpoint.open_inside_to(caller), "{target} by {caller:?}");
     }
+}
+
+/// The token of a request.
+struct Given<'t> {
+    class: Option<TokenClass>,
+    entra: Option<Claims>,
+    token: Option<&'t str>,
 }
 
 type Content = (u16, Option<&'static str>, Vec<u8>);
@@ -285,19 +377,28 @@ type Content = (u16, Option<&'static str>, Vec<u8>);
 fn content<'h>(
     site: &mut Site,
     target: &str,
-    class: Option<TokenClass>,
+    given: &Given<'_>,
     message: Option<RequestMessage>,
     header: &impl Fn(&str) -> Option<&'h str>,
     now: Timestamp,
 ) -> Content {
     if let Some(message) = message {
-        return answer_message(site, message, now);
+        return answer_message(site, message, given.class, now);
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     match path {
         "/CCM_STS" => {
-            let class = match class {
-                Some(TokenClass::SelfProve) if site.approved => TokenClass::Device,
+            let ended = given
+                .token
+                .and_then(|token| read_claims(token).ok())
+                .is_some_and(|claims| now >= claims.expires);
+            let registered = site.certificate.is_some() && site.approved;
+            let class = match (given.class, &given.entra) {
+                // The recovery road: who it is, and nothing more.
+                (Some(TokenClass::SelfProve), _) if ended => TokenClass::PreAuth,
+                (Some(TokenClass::SelfProve), _) if site.approved => TokenClass::Device,
+                (None, Some(claims)) if registered && claims.user.is_some() => TokenClass::User,
+                (None, Some(_)) if registered => TokenClass::Device,
                 _ => TokenClass::PreAuth,
             };
             let token = text_of(class, now.seconds() + 8 * 3600);
@@ -333,7 +434,12 @@ fn policy_body<'h>(
     (200, Some("text/xml"), bytes)
 }
 
-fn answer_message(site: &mut Site, message: RequestMessage, now: Timestamp) -> Content {
+fn answer_message(
+    site: &mut Site,
+    message: RequestMessage,
+    class: Option<TokenClass>,
+    now: Timestamp,
+) -> Content {
     let endpoint = message.header().endpoint().unwrap();
     if endpoint.is_signed() {
         let key = RsaPublicKey::from_certificate(site.certificate.as_ref().unwrap()).unwrap();
@@ -347,6 +453,7 @@ fn answer_message(site: &mut Site, message: RequestMessage, now: Timestamp) -> C
             let (key, token) = match &request.data.kind {
                 RegistrationKind::Registration(details) => {
                     site.certificate = Some(details.signing.der.clone());
+                    site.properties.clone_from(&details.properties);
                     assert!(details.hardware_id().unwrap().starts_with("2:"));
                     (details.signing.der.clone(), None)
                 }
@@ -370,6 +477,8 @@ fn answer_message(site: &mut Site, message: RequestMessage, now: Timestamp) -> C
         }
         RequestBody::Assignments(request) => {
             assert_eq!(request.machine.client_id, fixture_client_id());
+            let is_user = request.resource == ResourceType::User;
+            assert_eq!(is_user, class == Some(TokenClass::User), "a user's policy goes with a user's token");
             let policies: Vec<_> = site.policies.iter().collect();
             SiteKeys::shared().assignments(site.policy_for, site.serial, &policies, now)
         }

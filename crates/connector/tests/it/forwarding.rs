@@ -298,5 +298,6 @@ async fn a_role_behind_tls_is_believed_under_the_site_root_and_shown_no_certific
             assert_eq!(scene.gateway.ask(&head("GET", "/CCM_STS"), b"").await.status(), expected);
         }
         assert_eq!(role.seen().len(), if expected == 200 { 2 } else { 0 });
+        assert!(role.seen().iter().all(|seen| seen.certificate.is_none()));
     }
 }

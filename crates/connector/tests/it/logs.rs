@@ -1,8 +1,13 @@
 //! What an administrator reads.
 
+use std::sync::Arc;
+
+use rcgen::ExtendedKeyUsagePurpose;
 use runtime::Clock;
 use runtime::telemetry::{self, Console, LogConfig};
 
+use crate::gateway::Shape;
+use crate::pki::{Organisation, Pki};
 use crate::role::{Act, Role};
 use crate::scene::{Scene, head, until};
 
@@ -46,4 +51,32 @@ async fn the_fields_lines_stand_in_the_fields_file() {
     })
     .await;
     assert!(!text.contains("Bearer"), "no token is ever logged");
+
+    // The same file, about a role that demands a certificate: what there was, and that it was not enough.
+    let ours = Organisation::new("Ours");
+    let wrong = Organisation::new("Theirs").issue("cp.example", ExtendedKeyUsagePurpose::ClientAuth);
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("cp.crt");
+    std::fs::write(&path, &wrong.certificate_pem).unwrap();
+    let demanding = crate::scene::role("https://mp.example", ours.trust(), true);
+    let _scene = Scene::of(Arc::new(Pki::new()), demanding, Shape::single(), files, |config| {
+        config.client_certificate = connector::Paths::One(path);
+    })
+    .await;
+    let wanted = [
+        "Filtered cert count with digital signature: 1~~  $$<",
+        "Not allowed cert: CN=cp.example, ",
+        "Filtered cert count with allowed root CA: 0~~  $$<",
+        "Filtered cert count with private key: 0~~  $$<",
+        "Filtered cert count with client auth: 0~~  $$<",
+        "the role demands a client certificate and none of the configured ones can be shown",
+        "role=https://mp.example",
+        "missing role certificate. reload in next cycle~~  $$<",
+    ];
+    until("all lines are written", || {
+        handle.flush();
+        text = std::fs::read_to_string(&file).unwrap_or_default();
+        wanted.iter().all(|line| text.contains(line))
+    })
+    .await;
 }

@@ -3,6 +3,7 @@
 mod bundle;
 mod forwarding;
 mod gateway;
+mod https_role;
 mod links;
 mod logs;
 mod pki;

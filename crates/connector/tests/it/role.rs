@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proto::bundle::LinkIdentity;
+use proto::id::Thumbprint;
 use runtime::Clock;
 use runtime::tls::{ClientCertificates, ServerCertificate, ServerTls};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
@@ -24,6 +25,8 @@ pub(crate) struct Seen {
     pub(crate) body: Bytes,
     /// Number of the connection, from 1.
     pub(crate) connection: usize,
+    /// The certificate that the connection point showed.
+    pub(crate) certificate: Option<Thumbprint>,
 }
 
 impl Seen {
@@ -62,6 +65,8 @@ pub(crate) struct Role {
     seen: Arc<Mutex<Vec<Seen>>>,
     /// Connections ever, and those that are open.
     pub(crate) connections: watch::Sender<(usize, usize)>,
+    /// Its own certificate, if it has one; may be replaced.
+    pub(crate) own: Option<Arc<ServerCertificate>>,
     _task: AbortOnDrop,
 }
 
@@ -78,16 +83,19 @@ impl Role {
         Self::listen(None, script).await
     }
 
-    /// The same behind TLS. Asks for a certificate, and holds that none is shown.
+    /// The same behind TLS. Asks for a certificate, and notes what is shown.
     pub(crate) async fn start_tls(
         identity: &LinkIdentity,
         script: impl Fn(&Seen) -> Act + Send + Sync + 'static,
     ) -> Self {
-        let tls = ServerTls::new(Clock::system(), Arc::new(ServerCertificate::new(own(identity))))
+        let certificate = Arc::new(ServerCertificate::new(own(identity)));
+        let shown: Arc<ServerCertificate> = Arc::clone(&certificate);
+        let tls = ServerTls::new(Clock::system(), shown)
             .client_certificates(ClientCertificates::ProveKeyOnly)
             .build()
             .unwrap();
-        Self::listen(Some(TlsAcceptor::from(tls)), script).await
+        let role = Self::listen(Some(TlsAcceptor::from(tls)), script).await;
+        Self { own: Some(certificate), ..role }
     }
 
     async fn listen(
@@ -110,17 +118,18 @@ impl Role {
                 tasks.spawn(async move {
                     if let Some(acceptor) = acceptor {
                         if let Ok(tls) = acceptor.accept(tcp).await {
-                            assert!(tls.get_ref().1.peer_certificates().is_none());
-                            serve(tls, number, &recording, &*script).await;
+                            let shown = tls.get_ref().1.peer_certificates();
+                            let shown = shown.and_then(<[_]>::first).map(|leaf| Thumbprint::of(leaf));
+                            serve(tls, (number, shown), &recording, &*script).await;
                         }
                     } else {
-                        serve(tcp, number, &recording, &*script).await;
+                        serve(tcp, (number, None), &recording, &*script).await;
                     }
                     counting.send_modify(|(_, open)| *open -= 1);
                 });
             }
         });
-        Self { address, seen, connections, _task: AbortOnDrop(task) }
+        Self { address, seen, connections, own: None, _task: AbortOnDrop(task) }
     }
 
     /// Answers 200 with the request's own body, or `hello` without one.
@@ -156,13 +165,13 @@ pub(crate) fn ok(body: &[u8]) -> Bytes {
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     tcp: S,
-    connection: usize,
+    (connection, certificate): (usize, Option<Thumbprint>),
     recording: &Mutex<Vec<Seen>>,
     script: &(dyn Fn(&Seen) -> Act + Send + Sync),
 ) {
     let mut tcp = BufReader::new(tcp);
     while let Some((head, body)) = request(&mut tcp).await {
-        let seen = Seen { head, body, connection };
+        let seen = Seen { head, body, connection, certificate };
         recording.lock().unwrap().push(seen.clone());
         match script(&seen) {
             Act::Write(bytes) => {

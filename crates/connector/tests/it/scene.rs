@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connector::{Config, ConnectionPoint};
+use connector::{Config, ConnectionPoint, Paths};
 use proto::bundle::ConnectorBundle;
 use proto::id::{Guid, RequestId, RoleId};
-use proto::link::{self, Down, GatewayTarget, RequestHead, RoleTarget};
+use proto::link::{self, Down, GatewayTarget, RequestHead, RoleTarget, RoleTrust};
 use proto::trust::Purpose;
 use runtime::config::{HumanDuration, private_file};
 use runtime::drain::Finished;
@@ -53,13 +53,24 @@ impl Scene {
     }
 
     pub(crate) async fn under(pki: Arc<Pki>, role_url: &str, shape: Shape, timeout: Duration) -> Self {
+        let change = |config: &mut Config| config.request_timeout = HumanDuration::new(timeout);
+        Self::of(pki, roles(role_url), shape, tempfile::tempdir().unwrap(), change).await
+    }
+
+    /// With these roles and this configuration, in a folder that may hold something already.
+    pub(crate) async fn of(
+        pki: Arc<Pki>,
+        roles: Down,
+        shape: Shape,
+        folder: TempDir,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let up = shape.shards.into();
         let gateway = Gateway::start(anywhere(), &gateway_identity(&pki), shape).await;
-        let first = vec![gateways(gateway.address), roles(role_url)];
+        let first = vec![gateways(gateway.address), roles];
         let site = Site::start(anywhere(), &site_identity(&pki), first).await;
-        let folder = tempfile::tempdir().unwrap();
         write_bundle(&folder, &pki, site.address);
-        let point = Point::start(&folder, timeout);
+        let point = Point::configured(&folder, change);
         gateway.until_tunnels(up).await;
         let scene = Self { pki, site, gateway, point, folder };
         scene.until_forwarding().await;
@@ -78,14 +89,21 @@ impl Scene {
 
 impl Point {
     pub(crate) fn start(folder: &TempDir, timeout: Duration) -> Self {
-        let config = Config {
+        Self::configured(folder, |config| config.request_timeout = HumanDuration::new(timeout))
+    }
+
+    pub(crate) fn configured(folder: &TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config {
             bundle: folder.path().join("bundle.json"),
             state_directory: folder.path().join("state"),
-            request_timeout: HumanDuration::new(timeout),
+            request_timeout: HumanDuration::new(Duration::from_secs(20)),
             max_requests_per_tunnel: 512.try_into().unwrap(),
+            client_certificate: Paths::default(),
+            client_key: Paths::default(),
             verbose_logging: true,
             threads: 1,
         };
+        change(&mut config);
         let bound = ConnectionPoint::bind(&config, Clock::system()).unwrap();
         let drain = Drain::new();
         let task = drain.spawn(bound.run(drain.clone()));
@@ -121,7 +139,13 @@ pub(crate) fn gateways(address: SocketAddr) -> Down {
 }
 
 pub(crate) fn roles(url: &str) -> Down {
-    Down::Roles { roles: vec![RoleTarget { role: RoleId::FIRST, internal_url: url.into(), trust: proto::link::RoleTrust::Site, client_certificate: false }] }
+    role(url, RoleTrust::Site, false)
+}
+
+/// One role, whose certificate these may have issued, and which may demand one.
+pub(crate) fn role(url: &str, trust: RoleTrust, client_certificate: bool) -> Down {
+    let target = RoleTarget { role: RoleId::FIRST, internal_url: url.into(), trust, client_certificate };
+    Down::Roles { roles: vec![target] }
 }
 
 pub(crate) fn write_bundle(folder: &TempDir, pki: &Pki, site: SocketAddr) {
@@ -147,7 +171,7 @@ pub(crate) fn head(method: &str, target: &str) -> RequestHead {
         target: target.into(),
         external: format!("https://gw.example/CCM_Proxy_ServerAuth/{}{target}", RoleId::FIRST),
         certificate: None,
-            headers: vec![("authorization".into(), "Bearer token".into())],
+        headers: vec![("authorization".into(), "Bearer token".into())],
         body_length: None,
     }
 }

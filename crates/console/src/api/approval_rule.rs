@@ -42,7 +42,7 @@ fn read(text: &str) -> Result<ApprovalRule, ApiError> {
         ApiError::new(
             Code::Invalid,
             format!("no such approval rule: {shown}"),
-            "Write bulk-token, network=192.0.2.0/24 or manual.",
+            "Write bulk-token, pki, entra, expected-list, network=192.0.2.0/24 or manual.",
         )
     })
 }

@@ -1,5 +1,8 @@
 //! `/devices`: who they are, whether they are trusted, when they were seen.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{Extension, State};
 use proto::id::ClientId;
@@ -16,6 +19,11 @@ use super::{Api, time};
 
 /// Most devices of one answer. Who has more asks by name or state.
 const LISTED: usize = 10_000;
+
+/// How long an operator waits for the gateways' acknowledgements of a block (R67).
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether they have come.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Query of `GET devices`.
 #[derive(Debug, Deserialize)]
@@ -83,8 +91,8 @@ pub(super) async fn block(
     JsonBody(remark): JsonBody<Remark>,
 ) -> Result<Json<Value>, ApiError> {
     let id = find(&api, &name).await?.id;
-    api.site.block_device(&caller.by(), id, &remark.note).await?;
-    again(&api, id).await
+    let version = api.site.block_device(&caller.by(), id, &remark.note).await?;
+    told(&api, id, version).await
 }
 
 /// `POST devices/{id or name}/unblock`.
@@ -95,8 +103,123 @@ pub(super) async fn unblock(
     JsonBody(_): JsonBody<Remark>,
 ) -> Result<Json<Value>, ApiError> {
     let id = find(&api, &name).await?.id;
-    api.site.unblock_device(&caller.by(), id).await?;
+    let version = api.site.unblock_device(&caller.by(), id).await?;
+    told(&api, id, version).await
+}
+
+/// `POST devices/{id or name}/hold`.
+pub(super) async fn hold(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name,
+    JsonBody(_): JsonBody<Remark>,
+) -> Result<Json<Value>, ApiError> {
+    let id = find(&api, &name).await?.id;
+    api.site.withdraw_approval(&caller.by(), id).await?;
     again(&api, id).await
+}
+
+/// `POST devices/{id or name}/readmit`.
+pub(super) async fn readmit(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name,
+    JsonBody(_): JsonBody<Remark>,
+) -> Result<Json<Value>, ApiError> {
+    let id = find(&api, &name).await?.id;
+    api.site.readmit_device(&caller.by(), id).await?;
+    again(&api, id).await
+}
+
+/// `POST devices/{id or name}/settle`.
+pub(super) async fn settle(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name,
+    JsonBody(_): JsonBody<Remark>,
+) -> Result<Json<Value>, ApiError> {
+    let id = find(&api, &name).await?.id;
+    api.site.settle_conflict(&caller.by(), id).await?;
+    again(&api, id).await
+}
+
+/// `DELETE devices/{id or name}`.
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name,
+) -> Result<Json<Value>, ApiError> {
+    let device = find(&api, &name).await?;
+    api.site.delete_device(&caller.by(), device.id).await?;
+    Ok(Json(json!({ "client_id": device.id, "name": device.name, "deleted": true })))
+}
+
+/// `GET devices/{id or name}/settings`: what results for it, and what it says it applied.
+pub(super) async fn show_settings(
+    State(api): State<Api>,
+    Name(name): Name,
+) -> Result<Json<Value>, ApiError> {
+    let id = find(&api, &name).await?.id;
+    let rows = api.site.resultant(id).await?;
+    let view = |row: &site::Resultant| {
+        json!({
+            "name": row.setting,
+            "value": row.value,
+            "from": row.from,
+            "reason": row.reason,
+            "reported": row.reported,
+            "differs": row.differs,
+        })
+    };
+    Ok(Json(rows.iter().map(view).collect()))
+}
+
+/// `GET stranded-devices`: who knocks with dead credentials.
+pub(super) async fn list_stranded(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
+    let rows = api.site.list_stranded().await?;
+    let view = |row: &site::Stranded| {
+        json!({
+            "client_id": row.device,
+            "certificate_sha256": row.key,
+            "name": row.name,
+            "registered": row.registered,
+            "reason": row.reason,
+            "cause": row.cause,
+            "detail": row.detail,
+            "place": place(row.via, row.address),
+            "since": time(row.since),
+            "last": time(row.last),
+            "count": row.count,
+            "advice": row.advice,
+        })
+    };
+    Ok(Json(rows.iter().map(view).collect()))
+}
+
+/// Query of `GET expiring-credentials`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Within {
+    days: Option<u32>,
+}
+
+/// `GET expiring-credentials?days=…`.
+pub(super) async fn list_expiring(
+    State(api): State<Api>,
+    Filter(within): Filter<Within>,
+) -> Result<Json<Value>, ApiError> {
+    let days = within.days.unwrap_or(30).min(3650);
+    let rows = api.site.list_expiring(Duration::from_hours(24) * days).await?;
+    let view = |row: &site::ExpiringCredential| {
+        json!({
+            "client_id": row.device,
+            "name": row.name,
+            "credential": row.credential,
+            "ends": time(row.ends),
+            "recovers_until": row.recovers_until.map(time),
+        })
+    };
+    Ok(Json(rows.iter().map(view).collect()))
 }
 
 /// All devices of a filter, page by page, up to [`LISTED`].
@@ -113,7 +236,7 @@ pub(super) async fn list_all(api: &Api, mut filter: DeviceFilter) -> Result<Vec<
 }
 
 /// A device by its id, or by its name where only one has it.
-async fn find(api: &Api, name: &str) -> Result<Device, ApiError> {
+pub(super) async fn find(api: &Api, name: &str) -> Result<Device, ApiError> {
     let none = || {
         ApiError::new(
             Code::NotFound,
@@ -139,6 +262,24 @@ async fn find(api: &Api, name: &str) -> Result<Device, ApiError> {
         )),
         (None, _) => Err(none()),
     }
+}
+
+/// The device once every gateway has acknowledged a block, or when patience ends: a gateway that is
+/// down takes nothing in, and learns it before it takes anything in again.
+async fn told(api: &Api, id: ClientId, version: u64) -> Result<Json<Value>, ApiError> {
+    let began = tokio::time::Instant::now();
+    let reached = loop {
+        let reached = api.site.acknowledgements(version).await?;
+        if reached.acknowledged == reached.all || began.elapsed() >= ACKNOWLEDGED_WITHIN {
+            break reached;
+        }
+        tokio::time::sleep(LOOK).await;
+    };
+    let Json(mut view) = again(api, id).await?;
+    view["gateways_told"] = json!(format!("{} of {}", reached.acknowledged, reached.all));
+    view["gateways_waiting"] = json!(reached.waiting);
+    view["told_after_ms"] = json!(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+    Ok(Json(view))
 }
 
 async fn again(api: &Api, id: ClientId) -> Result<Json<Value>, ApiError> {
@@ -169,7 +310,19 @@ fn view(api: &Api, device: &Device) -> Value {
         "method": device.method.to_string(),
         "method_since": time(device.method_since),
         "method_reason": device.method_reason,
-        "methods_not_used": methods_not_used(device.method),
+        "methods_not_used": methods_not_used(device),
+        "fell_back_at": device.fell_back_at.map(time),
+        "join": device.join.map(|join| join.as_str()),
+        "entra_tenant": device.entra.map(|entra| entra.tenant),
+        "entra_device": device.entra.and_then(|entra| entra.device),
+        "pki_subject": device.pki.as_ref().map(|pki| &pki.subject),
+        "pki_sha256": device.pki.as_ref().map(|pki| pki.thumbprint),
+        "pki_not_after": device.pki.as_ref().map(|pki| time(pki.not_after)),
+        "token_expires_at": device.token_expires_at.map(time),
+        "recovered_at": device.recovered_at.map(time),
+        "clock_skew_ms": device.clock_skew_ms,
+        "clock": device.clock_text(),
+        "clone_suspicion": device.clone_suspicion,
         "certificate": certificate_kind(&device.signing_certificate),
         "certificate_sha256": device.signing_thumbprint,
         "client_version": device.client_version,
@@ -232,15 +385,29 @@ fn decided_by(decided: &str) -> String {
     }
 }
 
-/// Why not a better method: what stands above the one in use, the best first.
-fn methods_not_used(used: Method) -> Vec<Value> {
-    let above: &[(Method, &str)] = &[
-        (Method::Certificate, "this version takes no certificates of a PKI as identity"),
-        (Method::EntraDevice, "the site is not joined to Entra"),
-        (Method::EntraUser, "the site is not joined to Entra"),
-    ];
-    let better = above.iter().take_while(|(method, _)| *method != used);
-    better.map(|(method, reason)| json!({ "method": method.to_string(), "reason": reason })).collect()
+/// Why not a better method: as the device and its management point said, the best first.
+fn methods_not_used(device: &Device) -> Vec<Value> {
+    let better = device.methods_refused.iter();
+    better.map(|one| json!({ "method": one.method.to_string(), "reason": one.reason })).collect()
+}
+
+/// By what a device would go on without its certificate.
+pub(super) fn next_method(device: &Device) -> String {
+    let entra = device.entra.is_some_and(|entra| entra.device.is_some());
+    let next = match device.method {
+        Method::Certificate if entra => Method::EntraDevice,
+        Method::Certificate => Method::SiteToken,
+        other => other,
+    };
+    next.to_string()
+}
+
+fn place(via: SeenVia, address: Option<IpAddr>) -> String {
+    let via = match via {
+        SeenVia::Intranet => "intranet",
+        SeenVia::Gateway => "gateway",
+    };
+    address.map_or_else(|| via.to_owned(), |address| format!("{via} ({address})"))
 }
 
 /// Whether a certificate vouches for itself.
@@ -273,6 +440,9 @@ impl From<DeviceError> for ApiError {
             DeviceError::Blocked(_) => {
                 Self::told(Code::Conflict, &error, "`roamgate device unblock` lets it in again.")
             }
+            DeviceError::CloneSuspected(_) => {
+                Self::told(Code::Conflict, &error, "`roamgate device show` shows both sides; then `device settle`.")
+            }
             DeviceError::Note(_) => Self::told(Code::Invalid, &error, "Shorten the note, or leave it out."),
             DeviceError::Database(error) => error.into(),
         }
@@ -303,12 +473,5 @@ mod tests {
         {
             assert_eq!(version_number(&value), version, "{value}");
         }
-    }
-
-    #[test]
-    fn only_better_methods_are_listed_as_not_used() {
-        assert_eq!(methods_not_used(Method::SiteToken).len(), 3);
-        assert_eq!(methods_not_used(Method::EntraDevice).len(), 1);
-        assert!(methods_not_used(Method::Certificate).is_empty());
     }
 }

@@ -37,6 +37,26 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
+/// The two elements of the path that a route leaves open, in their order.
+pub(super) struct TwoNames(pub(super) String, pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for TwoNames {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let found = Path::<(String, String)>::from_request_parts(parts, state).await.ok();
+        let short = |name: &String| name.len() <= NAME_BYTES;
+        let found = found.filter(|Path((first, second))| short(first) && short(second));
+        found.map(|Path((first, second))| Self(first, second)).ok_or_else(|| {
+            ApiError::new(
+                Code::Invalid,
+                "the address is not readable",
+                "Write ids or names as lists show them.",
+            )
+        })
+    }
+}
+
 /// The query of the address.
 pub(super) struct Filter<T>(pub(super) T);
 
@@ -57,14 +77,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Filter<T> {
 }
 
 /// A JSON body; nothing counts as `{}`. Unknown members are refused, so that a misspelt one is not
-/// taken for its absence.
-pub(super) struct JsonBody<T>(pub(super) T);
+/// taken for its absence. `MOST` is the largest body in bytes.
+pub(super) struct JsonBody<T, const MOST: usize = BODY_BYTES>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+impl<S: Send + Sync, T: DeserializeOwned, const MOST: usize> FromRequest<S> for JsonBody<T, MOST> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let body = read_body(request.into_body(), BODY_BYTES, BODY_TIME)
+        let body = read_body(request.into_body(), MOST, BODY_TIME)
             .await
             .map_err(|error| refuse_body(&error))?;
         let text = if body.is_empty() { b"{}" } else { body.as_ref() };

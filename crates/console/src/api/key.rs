@@ -101,11 +101,7 @@ impl From<KeyError> for ApiError {
                 Self::told(Code::NotFound, &error, "`roamgate key list` shows the keys of the ring.")
             }
             KeyError::Database(error) => error.into(),
-            KeyError::Make(_)
-            | KeyError::Stopping
-            | KeyError::Seal(_)
-            | KeyError::Load(_)
-            | KeyError::KeySet(_) => Self::failed(&error),
+            other => Self::failed(&other),
         }
     }
 }

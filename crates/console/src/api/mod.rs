@@ -4,14 +4,19 @@
 //! there, and whoever shows no key, is refused. A handler turns words into one call of the site,
 //! on behalf of the operator and the address that the request came from, and its result into JSON.
 
+mod alarm;
 mod approval_rule;
 mod audit;
 mod authenticate;
 mod bulk_token;
+mod client_settings;
+mod collection;
 mod config;
 mod connection_point;
 mod device;
+mod directory;
 mod error;
+mod expected_device;
 mod extract;
 mod gateway;
 mod key;
@@ -23,6 +28,9 @@ mod role;
 mod route;
 mod setting;
 mod site;
+mod tenant;
+mod trust;
+mod user;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,12 +1,21 @@
-//! Certificates as PEM.
+//! Certificates and revocation lists as PEM.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// A certificate as RFC 7468 writes it: 64 characters a line.
 pub(super) fn certificate(der: &[u8]) -> String {
+    write("CERTIFICATE", der)
+}
+
+/// A revocation list, likewise.
+pub(super) fn revocation_list(der: &[u8]) -> String {
+    write("X509 CRL", der)
+}
+
+fn write(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    let mut pem = format!("-----BEGIN {label}-----\n");
     let mut rest = text.as_str();
     while !rest.is_empty() {
         let (line, more) = rest.split_at(rest.len().min(64));
@@ -14,7 +23,9 @@ pub(super) fn certificate(der: &[u8]) -> String {
         pem.push('\n');
         rest = more;
     }
-    pem.push_str("-----END CERTIFICATE-----\n");
+    pem.push_str("-----END ");
+    pem.push_str(label);
+    pem.push_str("-----\n");
     pem
 }
 

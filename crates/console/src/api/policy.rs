@@ -8,7 +8,7 @@ use proto::text::write::XmlWriter;
 use runtime::id::fill;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use site::{NewPolicy, Policy, PolicyError, PolicyProtection, flags};
+use site::{NewPolicy, Policy, PolicyError, PolicyProtection, UserRef, UserTarget, flags};
 
 use super::authenticate::Caller;
 use super::error::{ApiError, Code};
@@ -35,6 +35,18 @@ pub(super) struct New {
     settings: Option<Instance>,
     class: Option<String>,
     properties: Option<Map<String, Value>>,
+    /// Aimed at this collection, by id; at all devices where nobody is named.
+    collection: Option<String>,
+    /// Aimed at users in place of devices.
+    users: Option<Users>,
+}
+
+/// All users of a tenant, or one of them.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Users {
+    tenant: Guid,
+    user: Option<Guid>,
 }
 
 /// The instance that a policy makes on the device.
@@ -59,7 +71,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, ApiError
     Ok(Json(policies.iter().map(view).collect()))
 }
 
-/// `POST policies`: a policy for all devices, or a new version of one.
+/// `POST policies`: a policy for devices or users, or a new version of one.
 pub(super) async fn add(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -80,9 +92,16 @@ pub(super) async fn add(
         category: new.category.or(new.name).unwrap_or_default(),
         protection,
         rules,
-        collection: None,
+        collection: new.collection,
     };
-    let policy = api.site.add_policy(&caller.by(), policy).await?;
+    let aim = new.users.map(|users| match users.user {
+        Some(user) => UserTarget::User(UserRef { tenant: users.tenant, user }),
+        None => UserTarget::Tenant(users.tenant),
+    });
+    let policy = match aim {
+        Some(target) => api.site.add_user_policy(&caller.by(), policy, target).await?,
+        None => api.site.add_policy(&caller.by(), policy).await?,
+    };
     Ok((StatusCode::CREATED, Json(view(&policy))))
 }
 
@@ -143,7 +162,6 @@ fn view(policy: &Policy) -> Value {
         "version": policy.version,
         "flags": set.collect::<Vec<_>>(),
         "hash": policy.hash,
-        "assigned_to": ["All devices"],
         "created_at": time(policy.created_at),
     })
 }
@@ -159,6 +177,9 @@ impl From<PolicyError> for ApiError {
                 Self::told(Code::Invalid, &error, "Correct the policy.")
             }
             PolicyError::UnknownCollection(_) => Self::told(Code::NotFound, &error, "Check the spelling."),
+            PolicyError::UsersAndDevices => {
+                Self::told(Code::Invalid, &error, "Name a collection, or users; not both.")
+            }
             PolicyError::NotALab => Self::told(Code::Refused, &error, "Add the policy as a new one."),
             PolicyError::Database(error) => error.into(),
             PolicyError::Seal(_) | PolicyError::Sign(_) => Self::failed(&error),

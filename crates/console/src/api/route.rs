@@ -10,8 +10,8 @@ use http::StatusCode;
 use super::authenticate::{Caller, guard};
 use super::error::{ApiError, Code};
 use super::{
-    Api, approval_rule, audit, bulk_token, connection_point, device, gateway, key, log, policy, request,
-    role, setting, site,
+    Api, alarm, approval_rule, audit, bulk_token, client_settings, collection, connection_point, device,
+    directory, expected_device, gateway, key, log, policy, request, role, setting, site, tenant, trust, user,
 };
 
 /// What all paths begin with.
@@ -65,10 +65,17 @@ const fn change(verb: Verb, path: &'static str, handler: Handler) -> Route {
     Route { verb, path, right: Right::Change, handler }
 }
 
+/// Looks and changes nothing; POST because it is work, or because what is looked at is not for addresses.
+const fn look(path: &'static str, handler: Handler) -> Route {
+    Route { verb: Verb::Post, path, right: Right::Read, handler }
+}
+
 /// Every route. What is not here does not exist.
 pub(crate) const ROUTES: &[Route] = &[
     read("/site", |verb| on(verb, site::show)),
     read("/site/root", |verb| on(verb, site::show_root)),
+    read("/site/crl", |verb| on(verb, trust::show_site_crl)),
+    read("/alarms", |verb| on(verb, alarm::list)),
     read("/approval-rules", |verb| on(verb, approval_rule::list)),
     change(Verb::Put, "/approval-rules", |verb| on(verb, approval_rule::set)),
     read("/bulk-tokens", |verb| on(verb, bulk_token::list)),
@@ -76,11 +83,56 @@ pub(crate) const ROUTES: &[Route] = &[
     read("/bulk-tokens/{id}", |verb| on(verb, bulk_token::show)),
     change(Verb::Post, "/bulk-tokens/{id}/block", |verb| on(verb, bulk_token::block)),
     change(Verb::Post, "/bulk-tokens/{id}/unblock", |verb| on(verb, bulk_token::unblock)),
+    read("/expected-devices", |verb| on(verb, expected_device::list)),
+    change(Verb::Post, "/expected-devices", |verb| on(verb, expected_device::add)),
+    change(Verb::Delete, "/expected-devices/{id}", |verb| on(verb, expected_device::remove)),
+    read("/trust", |verb| on(verb, trust::list)),
+    change(Verb::Post, "/trust", |verb| on(verb, trust::add)),
+    change(Verb::Delete, "/trust/{id}", |verb| on(verb, trust::remove)),
+    read("/trust/{id}/effect", |verb| on(verb, trust::effect)),
+    change(Verb::Post, "/trust/crl", |verb| on(verb, trust::put_crl)),
+    look("/trust/check", |verb| on(verb, trust::check)),
+    look("/tokens/check", |verb| on(verb, trust::check_token)),
+    read("/tenants", |verb| on(verb, tenant::list)),
+    change(Verb::Post, "/tenants", |verb| on(verb, tenant::add)),
+    read("/tenants/{tenant}", |verb| on(verb, tenant::show)),
+    change(Verb::Delete, "/tenants/{tenant}", |verb| on(verb, tenant::remove)),
+    change(Verb::Post, "/tenants/{tenant}/verify", |verb| on(verb, tenant::verify)),
+    change(Verb::Post, "/tenants/{tenant}/sync", |verb| on(verb, tenant::sync)),
+    change(Verb::Post, "/tenants/{tenant}/disable", |verb| on(verb, tenant::disable)),
+    change(Verb::Post, "/tenants/{tenant}/enable", |verb| on(verb, tenant::enable)),
+    read("/directories", |verb| on(verb, directory::list)),
+    change(Verb::Post, "/directories", |verb| on(verb, directory::add)),
+    read("/directories/unsynced-units", |verb| on(verb, directory::unsynced)),
+    change(Verb::Post, "/directories/{directory}/sync", |verb| on(verb, directory::sync)),
+    change(Verb::Delete, "/directories/{directory}", |verb| on(verb, directory::remove)),
+    read("/users", |verb| on(verb, user::list)),
+    read("/users/{user}", |verb| on(verb, user::show)),
+    read("/collections", |verb| on(verb, collection::list)),
+    change(Verb::Post, "/collections", |verb| on(verb, collection::add)),
+    read("/collections/{collection}", |verb| on(verb, collection::show)),
+    change(Verb::Delete, "/collections/{collection}", |verb| on(verb, collection::remove)),
+    change(Verb::Put, "/collections/{collection}/devices/{device}", |verb| on(verb, collection::add_device)),
+    change(Verb::Delete, "/collections/{collection}/devices/{device}", |verb| {
+        on(verb, collection::remove_device)
+    }),
+    read("/client-settings", |verb| on(verb, client_settings::list)),
+    read("/client-settings-known", |verb| on(verb, client_settings::list_known)),
+    change(Verb::Post, "/client-settings", |verb| on(verb, client_settings::add)),
+    change(Verb::Put, "/client-settings/{name}", |verb| on(verb, client_settings::set)),
+    change(Verb::Delete, "/client-settings/{name}", |verb| on(verb, client_settings::remove)),
+    read("/stranded-devices", |verb| on(verb, device::list_stranded)),
+    read("/expiring-credentials", |verb| on(verb, device::list_expiring)),
     read("/devices", |verb| on(verb, device::list)),
     read("/devices/{device}", |verb| on(verb, device::show)),
     change(Verb::Post, "/devices/{device}/approve", |verb| on(verb, device::approve)),
     change(Verb::Post, "/devices/{device}/block", |verb| on(verb, device::block)),
     change(Verb::Post, "/devices/{device}/unblock", |verb| on(verb, device::unblock)),
+    change(Verb::Post, "/devices/{device}/hold", |verb| on(verb, device::hold)),
+    change(Verb::Post, "/devices/{device}/readmit", |verb| on(verb, device::readmit)),
+    change(Verb::Post, "/devices/{device}/settle", |verb| on(verb, device::settle)),
+    change(Verb::Delete, "/devices/{device}", |verb| on(verb, device::delete)),
+    read("/devices/{device}/settings", |verb| on(verb, device::show_settings)),
     read("/gateways", |verb| on(verb, gateway::list)),
     change(Verb::Post, "/gateways", |verb| on(verb, gateway::add)),
     read("/gateways/{gateway}", |verb| on(verb, gateway::show)),
@@ -90,6 +142,7 @@ pub(crate) const ROUTES: &[Route] = &[
     change(Verb::Delete, "/connection-points/{connector}", |verb| on(verb, connection_point::remove)),
     read("/roles", |verb| on(verb, role::list)),
     change(Verb::Post, "/roles", |verb| on(verb, role::add)),
+    read("/roles/{id}", |verb| on(verb, role::show)),
     change(Verb::Put, "/roles/{id}", |verb| on(verb, role::set)),
     read("/keys", |verb| on(verb, key::list)),
     change(Verb::Post, "/keys/rotate", |verb| on(verb, key::rotate)),
@@ -98,13 +151,7 @@ pub(crate) const ROUTES: &[Route] = &[
     read("/settings", |verb| on(verb, setting::list)),
     change(Verb::Put, "/settings/{name}", |verb| on(verb, setting::set)),
     read("/audit", |verb| on(verb, audit::list)),
-    // Looks and changes nothing; POST because it is work.
-    Route {
-        verb: Verb::Post,
-        path: "/audit/verify",
-        right: Right::Read,
-        handler: |verb| on(verb, audit::verify),
-    },
+    look("/audit/verify", |verb| on(verb, audit::verify)),
     read("/requests/{request}", |verb| on(verb, request::show)),
     read("/policies", |verb| on(verb, policy::list)),
     change(Verb::Post, "/policies", |verb| on(verb, policy::add)),
@@ -191,7 +238,8 @@ mod tests {
     #[test]
     fn whatever_changes_something_needs_the_right_to() {
         for route in ROUTES {
-            let reads = route.verb == Verb::Get || route.path == "/audit/verify";
+            let looks = ["/audit/verify", "/trust/check", "/tokens/check"];
+            let reads = route.verb == Verb::Get || looks.contains(&route.path);
             assert_eq!(route.right == Right::Read, reads, "{:?} {}", route.verb, route.path);
         }
     }

@@ -9,6 +9,8 @@ use runtime::tls::OwnCertificate;
 use serde_json::{Value, json};
 use site::By;
 
+mod credentials;
+
 use super::route::{ROUTES, Verb};
 use crate::testing::{Caller, Host, link_certificate, self_signed};
 
@@ -76,9 +78,15 @@ impl Walk {
     ) -> Value {
         let bare = template.split('?').next().unwrap_or_default();
         self.called.insert((method.to_owned(), bare.to_owned()));
-        let start = template.find('{').unwrap_or(template.len());
-        let end = template.find('}').map_or(template.len(), |end| end + 1);
-        let path = format!("{}{element}{}", &template[..start], &template[end..]);
+        // Of several open elements each takes its own, separated by a bar.
+        let mut elements = element.split('|');
+        let filled = template.split('/').map(|part| match part.split_once('}') {
+            Some((open, rest)) if open.starts_with('{') => {
+                format!("{}{rest}", elements.next().unwrap_or_default())
+            }
+            _ => part.to_owned(),
+        });
+        let path = filled.collect::<Vec<_>>().join("/");
         let (status, answer) = self.caller.call(method, &path, body).await;
         assert_eq!(status, expected, "{method} {path}: {answer}");
         answer
@@ -112,7 +120,7 @@ async fn every_route_does_its_work_for_an_operator() {
     assert!(early.get("setup_line").is_none() && early["state"] == "valid", "{early}");
 
     let body =
-        json!({"name": "MP1", "internal_url": "http://mp1:8080", "mode": "http", "gateway_traffic": true});
+        json!({"name": "MP1", "internal_url": "https://mp1:8445", "gateway_traffic": true});
     let role = walk.call("POST", "/roles", "", Some(body), 201).await;
     assert_eq!((&role["ccm_hostname"], &role["mutual_auth"]), (&json!(null), &json!([])));
     let gateway =
@@ -131,10 +139,15 @@ async fn every_route_does_its_work_for_an_operator() {
         "PUT",
         "/roles/{id}",
         role_id,
-        Some(json!({"internal_url": "http://mp2:80", "mode": null})),
+        Some(json!({"internal_url": "https://mp2:443", "mode": null})),
         200,
     );
-    assert_eq!(changed.await["internal_url"], "http://mp2:80");
+    assert_eq!(changed.await["internal_url"], "https://mp2:443");
+    let shown = walk.get("/roles/{id}", "MP1").await;
+    assert_eq!((&shown["mode"], shown["hops"].as_array().map(Vec::len)), (&json!("ehttp"), Some(4)));
+    let refused = shown["combinations"].as_array().unwrap().iter().filter(|row| row["allowed"] == false);
+    assert!(refused.clone().count() > 0, "user scenarios without a user");
+    assert!(refused.clone().all(|row| row["why_not"].as_str().unwrap().starts_with("RG-")));
 
     let body = json!({"lifetime_minutes": 60, "max_uses": 5, "approval": "hold", "note": "branch"});
     let token = walk.call("POST", "/bulk-tokens", "", Some(body), 201).await;
@@ -162,7 +175,9 @@ async fn every_route_does_its_work_for_an_operator() {
     assert_eq!(unblocked["state"], "valid");
 
     walk_devices(&host, &mut walk).await;
+    credentials::walk(&host, &mut walk).await;
     walk_the_rest(&host, &mut walk).await;
+    walk.called.retain(|(_, path)| !path.contains('?'));
 
     let table: HashSet<_> = ROUTES.iter().map(|route| (method(route.verb), route.path.to_owned())).collect();
     assert_eq!(walk.called, table, "a route of the table is not walked, or a walk leads nowhere");
@@ -270,7 +285,7 @@ async fn the_audit_names_operator_and_address_of_every_act() {
     let before = host.site.list_audit(None, 1).await.unwrap()[0].seq;
     let acts = [
         ("POST", "/bulk-tokens".to_owned(), json!({}), "bulk-token.create"),
-        ("POST", "/roles".to_owned(), json!({"name": "MP", "internal_url": "http://mp"}), "role.add"),
+        ("POST", "/roles".to_owned(), json!({"name": "MP", "internal_url": "https://mp"}), "role.add"),
         ("POST", "/gateways".to_owned(), json!({"name": "GW", "address": "gw:443"}), "gateway.add"),
         ("POST", "/connection-points".to_owned(), json!({"name": "CP"}), "connection-point.add"),
         ("POST", format!("/devices/{device}/block"), json!({}), "device.block"),
@@ -302,7 +317,7 @@ async fn a_refusal_says_what_is_wrong_and_what_to_do() {
     }
     let anna = host.anna();
     let (status, _) =
-        anna.call("POST", "/roles", Some(json!({"name": "MP", "internal_url": "http://mp"}))).await;
+        anna.call("POST", "/roles", Some(json!({"name": "MP", "internal_url": "https://mp"}))).await;
     assert_eq!(status, 201);
     let nobody = ClientId::new(proto::id::Guid::nil());
     let too_long = u64::from(u32::try_from(BULK_LIFETIME.as_secs()).unwrap());
@@ -322,7 +337,7 @@ async fn a_refusal_says_what_is_wrong_and_what_to_do() {
         (
             "POST",
             "/roles".to_owned(),
-            Some(json!({"name": "MP", "internal_url": "http://mp"})),
+            Some(json!({"name": "MP", "internal_url": "https://mp"})),
             409,
             "conflict",
         ),

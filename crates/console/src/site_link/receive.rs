@@ -1,5 +1,6 @@
 //! What comes up: a hello, then states, counters, events and wishes.
 
+use proto::id::Guid;
 use proto::limits::TARGET_BYTES;
 use proto::link::{EndpointCounters, Event, GatewayState, Up};
 use runtime::telemetry::Chain;
@@ -118,9 +119,17 @@ impl Session<'_> {
                     error!(component = SITE_LINK, error = %Chain(&error), "events not kept");
                 }
             }
+            Up::WantKeys { tenant } => self.take_wish(tenant),
             // Seen to before.
-            Up::Hello { .. } | Up::NeedSnapshot { .. } | Up::WantKeys { .. } => {}
+            Up::Hello { .. } | Up::NeedSnapshot { .. } => {}
         }
+    }
+
+    /// Passes on that a gateway met a key it does not know. Whether anything is fetched, and how often, the
+    /// site decides: a gateway may say what it likes.
+    fn take_wish(&self, tenant: Guid) {
+        debug!(component = SITE_LINK, connection_point = self.party.name, %tenant, "keys of a tenant are wanted");
+        self.site.want_keys(tenant);
     }
 
     fn take_state(&self, state: GatewayState) {
@@ -134,7 +143,7 @@ impl Session<'_> {
     }
 
     /// The name of a gateway for a log line; its id, where the site has none.
-    async fn gateway_name(&self, gateway: proto::id::Guid) -> String {
+    async fn gateway_name(&self, gateway: Guid) -> String {
         let targets = self.site.list_gateway_targets().await.unwrap_or_default();
         let found = targets.into_iter().find(|target| target.gateway == gateway);
         found.map_or_else(|| gateway.to_string(), |target| target.name)

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use proto::id::{Guid, RequestId};
-use proto::link::{Down, EndpointCounters, Event, GatewayState, Up};
+use proto::link::{Down, EndpointCounters, Event, GatewayState, RoleTrust, Up};
+use proto::pki::{TrustList, TrustedCa};
 use proto::snapshot::{Publication, Snapshot};
 use proto::time::Timestamp;
 use proto::trust::SiteRoot;
 use runtime::tls::OwnCertificate;
 use rustls::pki_types::ServerName;
-use site::{By, NewBulkToken, NewGateway, NewRole, RoleMode};
+use site::{By, NewBulkToken, NewGateway, NewRole, NewTenant, RoleMode, WantedKeys};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -241,6 +242,81 @@ async fn reports_reach_the_site_and_the_operator() {
     };
     timeout(PATIENCE, gone).await.unwrap();
     assert_eq!(anna.get("/gateways/GW").await["state"], "unknown", "who is gone says nothing about now");
+}
+
+#[tokio::test]
+async fn a_gateways_wish_for_keys_reaches_the_fetcher_if_the_tenant_is_onboarded() {
+    let host = Host::start().await;
+    let tenant = Guid::from_bytes([4; 16]);
+    let new = NewTenant {
+        tenant,
+        name: "Contoso".into(),
+        issuers: Vec::new(),
+        audiences: Vec::new(),
+        client_app_id: "app".into(),
+        resource: "https://ConfigMgrService".into(),
+        authority: "https://login.example/common".into(),
+        graph_url: String::new(),
+        discovery_app_id: String::new(),
+        secret: None,
+        secret_expires_at: None,
+        ca_pem: None,
+        discovery: false,
+    };
+    host.site.add_tenant(&By::site(), new).await.unwrap();
+    // Being onboarded is a reason to fetch of its own.
+    host.site.take_wanted_keys();
+    host.clock.advance(Duration::from_mins(1));
+    assert_eq!(host.site.take_wanted_keys(), WantedKeys::Nothing);
+    let mut fake = Fake::link(&host, &link_certificate(&host.add_connector("CP").await.link), 0).await;
+    fake.snapshot(&host).await;
+    for (wanted, expected) in
+        [(Guid::from_bytes([5; 16]), WantedKeys::Nothing), (tenant, WantedKeys::Fetch(tenant))]
+    {
+        fake.send(&Up::WantKeys { tenant: wanted }).await;
+        // An answer to this shows that the wish was taken.
+        fake.send(&Up::NeedSnapshot { have: 0 }).await;
+        fake.publication(&host).await;
+        assert_eq!(host.site.take_wanted_keys(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_role_in_https_mode_comes_with_the_authorities_it_is_judged_by_and_their_changes() {
+    let host = Host::start().await;
+    let role = NewRole {
+        name: "MP".into(),
+        internal_url: "https://mp.example".into(),
+        mode: RoleMode::Https,
+        gateway_traffic: true,
+    };
+    host.site.add_role(&By::site(), role).await.unwrap();
+    let mut fake = Fake::link(&host, &link_certificate(&host.add_connector("CP").await.link), 0).await;
+    for _ in 0..2 {
+        fake.message().await.unwrap();
+    }
+    let Some(Down::Roles { roles }) = fake.message().await else { panic!("the roles") };
+    assert_eq!(roles[0].trust, RoleTrust::Pki { list: TrustList::default() });
+    fake.publication(&host).await;
+    let authority = TrustedCa { der: authority("Contoso Root"), root: true };
+    host.site.add_trust(&By::site(), vec![authority.clone()]).await.unwrap();
+    let list = loop {
+        match fake.message().await {
+            Some(Down::Roles { roles }) => break roles[0].trust.clone(),
+            Some(Down::Publication { .. }) => {}
+            other => panic!("roles and a publication, not {other:?}"),
+        }
+    };
+    assert_eq!(list, RoleTrust::Pki { list: TrustList { authorities: vec![authority] } });
+}
+
+/// The certificate of somebody's authority, DER.
+fn authority(name: &str) -> Vec<u8> {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+    params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec()
 }
 
 #[tokio::test]

@@ -1,14 +1,20 @@
 use std::collections::{BTreeMap, HashSet};
 
+use std::sync::Arc;
+
 use http::Request;
-use proto::combination::Mode;
-use proto::endpoint::{Caller, ENDPOINTS};
-use proto::id::Guid;
+use proto::endpoint::ENDPOINTS;
+use proto::entra::{EntraError, EntraSubject, EntraToken};
 use proto::identity::TokenBinding;
+use proto::jose::JwkSet;
+use proto::pki::{Distrust, TrustList};
 use proto::snapshot::{Change, GatewaySettings, PublishedRole};
-use proto::token::TokenClass;
+use proto::status;
+use proto::token::{Token, TokenClass, TokenError};
 
 use super::*;
+
+mod proof;
 
 const ROLE: RoleId = RoleId::FIRST;
 const DOORS: [Door; 2] = [Door::MutualAuth, Door::ServerAuth];
@@ -38,12 +44,54 @@ fn site() -> Snapshot {
         blocked_devices: HashSet::new(),
         blocked_certificates: HashSet::new(),
         withdrawn_links: HashSet::new(),
-            trust: Default::default(),
-            revocations: Default::default(),
-            tenants: Default::default(),
+        trust: TrustList::default(),
+        revocations: BTreeMap::new(),
+        tenants: BTreeMap::new(),
     };
-    site.apply(Change::SetRole(PublishedRole { role: ROLE, name: "mp".into(), gateway_traffic: true, mode: Mode::Ehttp }));
+    site.apply(role(true, Mode::Ehttp));
+    site.apply(Change::SetTenant(published_tenant()));
     site
+}
+
+fn role(gateway_traffic: bool, mode: Mode) -> Change {
+    Change::SetRole(PublishedRole { role: ROLE, name: "mp".into(), gateway_traffic, mode })
+}
+
+const TENANT: Guid = Guid::from_bytes([4; 16]);
+
+fn published_tenant() -> PublishedTenant {
+    PublishedTenant {
+        tenant: TENANT,
+        name: "Contoso".into(),
+        issuers: vec!["https://idp.example/".into()],
+        audiences: vec!["https://ConfigMgrService".into()],
+        client_app_id: "0b7c8ab3-9ea1-4ffa-b2b9-8ffdd944bd8b".into(),
+        resource: "https://ConfigMgrService".into(),
+        authority: "https://idp.example/common".into(),
+        enabled: true,
+        keys: JwkSet::default(),
+        keys_until: Timestamp::from_seconds(1_790_050_000),
+    }
+}
+
+fn tenant_token(subject: EntraSubject) -> EntraToken {
+    EntraToken {
+        tenant: TENANT,
+        subject,
+        not_before: Timestamp::from_seconds(1_789_999_000),
+        expires: Timestamp::from_seconds(1_790_001_000),
+        keys_until: Timestamp::from_seconds(1_790_050_000),
+        digest: Thumbprint::of(b"text"),
+    }
+}
+
+fn of_device() -> EntraToken {
+    tenant_token(EntraSubject::Device { device: Guid::from_bytes([5; 16]) })
+}
+
+fn of_user() -> EntraToken {
+    let user = Guid::from_bytes([6; 16]);
+    tenant_token(EntraSubject::User { user, device: None, sid: None, name: "a@example.org".into() })
 }
 
 fn token(class: TokenClass) -> Token {
@@ -55,16 +103,37 @@ fn token(class: TokenClass) -> Token {
         device: (!is_bulk && class != TokenClass::PreAuth).then(device),
         user: (class == TokenClass::User).then(Guid::nil),
         bulk: (class == TokenClass::PreAuth).then(|| Guid::from_bytes([7; 16])),
+        entra: None,
         confirmation: (!is_bulk).then(mine),
         not_before: Timestamp::from_seconds(1_789_999_000),
         expires: Timestamp::from_seconds(1_790_001_000),
     }
 }
 
-/// Stands for verification: the text names the class, everything else has a wrong signature.
-fn verify(text: &str) -> Result<Arc<Token>, TokenError> {
-    let class = TokenClass::ALL.into_iter().find(|class| format!("{class:?}") == text);
-    class.map(|class| Arc::new(token(class))).ok_or(TokenError::Signature)
+/// Stands for verification: the text names a class or a kind of tenant token or error, everything else has a
+/// wrong signature; of certificates it says what it was told.
+struct Judge(Result<(), NotTrusted>);
+
+impl Verify for Judge {
+    fn bearer(&self, text: &str) -> Result<Bearer, NotAccepted> {
+        let tenant = match text {
+            "EntraDevice" => Some(Ok(of_device())),
+            "EntraUser" => Some(Ok(of_user())),
+            "EntraOff" => Some(Err(EntraError::TenantDisabled(TENANT))),
+            "EntraUnknownKey" => Some(Err(EntraError::UnknownKey { tenant: TENANT, kid: "k".into() })),
+            "EntraForged" => Some(Err(EntraError::Signature)),
+            _ => None,
+        };
+        if let Some(tenant) = tenant {
+            return Ok(Bearer::Tenant(Arc::new(tenant?)));
+        }
+        let class = TokenClass::ALL.into_iter().find(|class| format!("{class:?}") == text);
+        Ok(Bearer::Site(Arc::new(token(class.ok_or(TokenError::Signature)?))))
+    }
+
+    fn certificate(&self, _now: Timestamp) -> Result<(), NotTrusted> {
+        self.0.clone()
+    }
 }
 
 struct Case {
@@ -73,22 +142,44 @@ struct Case {
     authorization: Option<String>,
     body: BodyLength,
     shown: Option<Thumbprint>,
+    /// What is thought of the certificate.
+    verdict: Result<(), NotTrusted>,
 }
 
 impl Case {
     fn get(target: &str) -> Self {
-        let (method, authorization) = ("GET".to_owned(), None);
-        Self { method, target: target.to_owned(), authorization, body: BodyLength::Known(0), shown: None }
+        Self {
+            method: "GET".to_owned(),
+            target: target.to_owned(),
+            authorization: None,
+            body: BodyLength::Known(0),
+            shown: None,
+            verdict: Err(NotTrusted::SelfSigned),
+        }
     }
 
-    fn with_token(mut self, class: TokenClass) -> Self {
-        self.authorization = Some(format!("Bearer {class:?}"));
+    fn with_token(self, class: TokenClass) -> Self {
+        self.with_bearer(&format!("{class:?}"))
+    }
+
+    /// With a token, and the key that tokens of these tests are bound to.
+    fn with_bearer(mut self, text: &str) -> Self {
+        self.authorization = Some(format!("Bearer {text}"));
         self.shown = Some(mine());
         self
     }
 
+    fn with_certificate(mut self, verdict: Result<(), NotTrusted>) -> Self {
+        (self.shown, self.verdict) = (Some(mine()), verdict);
+        self
+    }
+
     fn admit(&self, site: &Snapshot) -> Result<Admitted, Refused> {
-        self.asked().admit(site, verify, now())
+        self.admit_at(site, now())
+    }
+
+    fn admit_at(&self, site: &Snapshot, now: Timestamp) -> Result<Admitted, Refused> {
+        self.asked().admit(site, &Judge(self.verdict.clone()), now)
     }
 
     fn refused(&self, site: &Snapshot) -> Refused {
@@ -114,58 +205,125 @@ fn sts(door: Door) -> Case {
     Case::get(&at(door, "/CCM_STS"))
 }
 
-/// A caller of this class as it would come: with its token and key, or with a certificate, or with nothing.
-fn called_by(caller: Caller, mut case: Case) -> Case {
-    let class = TokenClass::ALL.into_iter().find(|class| class.caller() == caller);
-    match (class, caller) {
-        (Some(class), _) => case.with_token(class),
-        (None, Caller::Certificate) => {
-            case.shown = Some(mine());
-            case
-        }
-        (None, _) => case,
-    }
+/// Adds to a request what its sender has to show.
+type Comes = fn(Case) -> Case;
+
+/// Everybody who may come, with the class under which the table knows them.
+fn everybody() -> Vec<(Caller, Comes)> {
+    vec![
+        (Caller::Anonymous, |case| case),
+        (Caller::Anonymous, |case| case.with_certificate(Err(NotTrusted::SelfSigned))),
+        (Caller::Anonymous, |case| case.with_certificate(Err(NotTrusted::Distrust(Distrust::Unreadable)))),
+        (Caller::Certificate, |case| case.with_certificate(Ok(()))),
+        (Caller::Entra, |case| case.with_bearer("EntraDevice")),
+        (Caller::Entra, |case| case.with_bearer("EntraUser")),
+        (Caller::Bulk, |case| case.with_token(TokenClass::Bulk)),
+        (Caller::SelfProve, |case| case.with_token(TokenClass::SelfProve)),
+        (Caller::PreAuth, |case| case.with_token(TokenClass::PreAuth)),
+        (Caller::Device, |case| case.with_token(TokenClass::Device)),
+        (Caller::User, |case| case.with_token(TokenClass::User)),
+    ]
 }
 
 #[test]
 fn every_class_of_caller_opens_exactly_its_endpoints_at_both_doors() {
     let site = site();
+    let everybody = everybody();
+    assert!(Caller::ALL.iter().all(|class| everybody.iter().any(|(caller, _)| caller == class)));
     let (mut passed, mut refused) = (0, 0);
-    for (endpoint, caller, door) in ENDPOINTS
+    for (endpoint, (caller, comes), door) in ENDPOINTS
         .iter()
-        .flat_map(|endpoint| Caller::ALL.map(|caller| (endpoint, caller)))
+        .flat_map(|endpoint| everybody.iter().map(move |caller| (endpoint, *caller)))
         .flat_map(|(endpoint, caller)| DOORS.map(|door| (endpoint, caller, door)))
     {
         let mut case = Case::get(&at(door, endpoint.path));
         case.method = endpoint.methods[0].to_owned();
-        let case = called_by(caller, case);
+        let case = comes(case);
         let what = format!("{caller:?} at {door} {}", endpoint.path);
-        let has_token = case.authorization.is_some();
+        // A certificate opens its own door only; a token opens both.
+        let proves = case.authorization.is_some() || (case.verdict.is_ok() && door == Door::MutualAuth);
         match case.admit(&site) {
             Ok(Admitted::Role(passage)) => {
-                // No chain of certificates is trusted yet, so the class Certificate never passes.
-                assert!(endpoint.open_outside_to(caller) && has_token, "{what}");
+                assert!(endpoint.open_outside_to(caller) && proves, "{what}");
                 assert_eq!(passage.target, endpoint.path);
                 assert_eq!(passage.identity.caller(), caller);
                 passed += 1;
             }
-            Ok(Admitted::ServiceMetadata) => panic!("{what}"),
+            Ok(own) => panic!("{what}: {own:?}"),
             Err(error) => {
-                let expected = match (endpoint.is_published(), has_token, door) {
+                let expected = match (endpoint.is_published(), proves, door) {
                     (false, ..) => Reason::UnknownPath,
                     (true, true, _) => Reason::TokenWrongEndpoint,
-                    (true, false, Door::MutualAuth) => Reason::NoClientCertificate,
                     (true, false, Door::ServerAuth) => Reason::NoToken,
+                    (true, false, Door::MutualAuth) => match &case.verdict {
+                        Err(NotTrusted::Distrust(distrust)) => distrust.gateway_reason(),
+                        _ => Reason::NoClientCertificate,
+                    },
                 };
                 assert_eq!(error.reason, expected, "{what}");
-                assert!(!endpoint.open_outside_to(caller) || !has_token, "{what}");
+                assert!(!endpoint.open_outside_to(caller) || !proves, "{what}");
                 refused += 1;
             }
         }
     }
-    assert_eq!(passed + refused, ENDPOINTS.len() * Caller::ALL.len() * 2);
+    assert_eq!(passed + refused, ENDPOINTS.len() * everybody.len() * 2);
     assert!(passed > 0);
     println!("{passed} calls passed, {refused} refused");
+}
+
+#[test]
+fn a_role_in_plain_http_mode_takes_nothing_and_strangers_are_not_told() {
+    let mut site = site();
+    site.apply(role(true, Mode::Http));
+    for (caller, comes) in everybody() {
+        let case = comes(sts(Door::MutualAuth));
+        let (refused, before) = (case.refused(&site), case.admit(&self::site()));
+        if ENDPOINTS.iter().any(|row| row.path == "/CCM_STS" && row.open_outside_to(caller)) {
+            assert_eq!(
+                (refused.reason, refused.status().as_u16()),
+                (Reason::RoleInHttpMode, 403),
+                "{caller:?}"
+            );
+        } else {
+            assert_eq!(Err(refused), before, "{caller:?}");
+        }
+    }
+    site.apply(role(false, Mode::Http));
+    assert_eq!(sts(Door::MutualAuth).with_token(TokenClass::Bulk).refused(&site).reason, Reason::UnknownPath);
+}
+
+#[test]
+fn a_stranger_may_ask_about_an_onboarded_tenant_and_about_nothing_else() {
+    for door in DOORS {
+        let page = |tenant: Guid| Case::get(&format!("/{door}/AADAuthInfo?TenantID={tenant}"));
+        let Ok(Admitted::AuthInfo(info)) = page(TENANT).admit(&site()) else { panic!("is answered") };
+        assert_eq!((info.tenant, info.resource.as_str()), (TENANT, "https://ConfigMgrService"));
+        let unknown = page(Guid::from_bytes([9; 16])).refused(&site());
+        assert_eq!(unknown.reason, Reason::UnknownPath);
+        let mut off = site();
+        off.apply(Change::SetTenant(PublishedTenant { enabled: false, ..published_tenant() }));
+        assert_eq!(
+            page(TENANT).refused(&off),
+            unknown,
+            "one that is off is as unknown as one that never was"
+        );
+        for method in ["POST", "CCM_POST", "get", "OPTIONS"] {
+            let of = |tenant| {
+                let mut page = page(tenant);
+                page.method = method.to_owned();
+                page.refused(&site())
+            };
+            assert_eq!(of(TENANT).reason, Reason::MethodNotAllowed, "{method}");
+            assert_eq!(of(TENANT), of(Guid::from_bytes([9; 16])), "{method}");
+        }
+        let mut head = page(TENANT);
+        head.method = "HEAD".to_owned();
+        assert!(head.admit(&site()).is_ok());
+        head.body = BodyLength::Known(1);
+        assert_eq!(head.refused(&site()).reason, Reason::BodyTooLarge);
+        let malformed = Case::get(&format!("/{door}/AADAuthInfo?TenantID=common")).refused(&site());
+        assert_eq!(malformed.reason, Reason::UnknownPath);
+    }
 }
 
 #[test]
@@ -200,7 +358,7 @@ fn a_role_without_gateway_traffic_is_as_unknown_as_none() {
     let mut site = site();
     let case = sts(Door::ServerAuth).with_token(TokenClass::Bulk);
     assert!(case.admit(&site).is_ok());
-    site.apply(Change::SetRole(PublishedRole { role: ROLE, name: "mp".into(), gateway_traffic: false, mode: Mode::Ehttp }));
+    site.apply(role(false, Mode::Ehttp));
     let hidden = case.refused(&site);
     site.apply(Change::RemoveRole(ROLE));
     assert_eq!(hidden, case.refused(&site));
@@ -222,70 +380,17 @@ fn a_message_may_have_its_endpoints_size_and_not_a_byte_more() {
 }
 
 #[test]
-fn a_bound_token_counts_with_its_key_only() {
-    let mut site = site();
-    let path = at(Door::ServerAuth, "/SMS_MP_TokenAuth/.sms_pol?x");
-    let mut case = Case::get(&path).with_token(TokenClass::Device);
-    assert!(case.admit(&site).is_ok());
-    case.shown = Some(Thumbprint::of(b"another's"));
-    let refused = case.refused(&site);
-    assert_eq!((refused.reason, refused.device), (Reason::TokenNotAccepted, None));
-    case.shown = None;
-    let refused = case.refused(&site);
-    assert_eq!((refused.reason, refused.device), (Reason::TokenKeyMissing, None));
-    site.settings.token_binding = TokenBinding::Off;
-    assert!(case.admit(&site).is_ok());
-}
-
-#[test]
-fn a_token_that_is_none_gets_the_phrase_of_its_door() {
-    for (door, phrase) in
-        [(Door::ServerAuth, None), (Door::MutualAuth, Some(status::INVALID_CLIENT_CERTIFICATE))]
-    {
-        let mut case = sts(door);
-        case.authorization = Some("Bearer forged".to_owned());
-        let refused = case.refused(&site());
-        assert_eq!((refused.reason, refused.phrase), (Reason::TokenNotAccepted, phrase));
-        assert!(refused.detail.contains("signature"), "the operator learns the cause: {}", refused.detail);
-    }
-}
-
-#[test]
-fn an_expired_bulk_token_is_told_from_a_forged_one() {
-    let case = sts(Door::ServerAuth).with_token(TokenClass::Bulk);
-    let late = now().plus(std::time::Duration::from_hours(2));
-    let refused = case.asked().admit(&site(), verify, late).unwrap_err();
-    assert_eq!(refused.reason, Reason::TokenExpired);
-    assert!(refused.detail.contains("expired at"), "{}", refused.detail);
-}
-
-#[test]
-fn blocks_of_tokens_devices_and_certificates_all_count() {
-    let policy = at(Door::ServerAuth, "/SMS_MP_TokenAuth/.sms_pol");
-    let device_case = || Case::get(&policy).with_token(TokenClass::Device);
-    let bulk_case = || sts(Door::ServerAuth).with_token(TokenClass::Bulk);
-    let mut blocked = site();
-    blocked.apply(Change::BlockDevice { device: device(), certificate: mine() });
-    let refused = device_case().refused(&blocked);
-    assert_eq!((refused.reason, refused.device), (Reason::DeviceBlocked, Some(device())));
-    assert_eq!(bulk_case().refused(&blocked).reason, Reason::DeviceBlocked, "by the key that it showed");
-    let mut blocked = site();
-    blocked.apply(Change::BlockBulkToken(Guid::from_bytes([7; 16])));
-    assert_eq!(bulk_case().refused(&blocked).reason, Reason::BulkTokenBlocked);
-    let locations = Case::get(&at(Door::ServerAuth, "/SMS_MP_TokenAuth/.sms_aut"));
-    let refused = locations.with_token(TokenClass::PreAuth).refused(&blocked);
-    assert_eq!(refused.reason, Reason::BulkTokenBlocked, "also what came from the blocked token");
-    assert!(device_case().admit(&blocked).is_ok());
-}
-
-#[test]
-fn the_gateways_own_page_needs_any_good_token() {
+fn the_gateways_own_page_needs_any_good_token_of_the_site_or_a_certificate() {
     for door in DOORS {
         let page = || Case::get(&format!("/{door}/ServiceMetadata"));
         assert!(page().admit(&site()).is_err());
         for class in TokenClass::ALL {
             assert_eq!(page().with_token(class).admit(&site()), Ok(Admitted::ServiceMetadata));
         }
+        let by_certificate = page().with_certificate(Ok(())).admit(&site());
+        assert_eq!(by_certificate.is_ok(), door == Door::MutualAuth);
+        let by_tenant = page().with_bearer("EntraDevice").refused(&site());
+        assert_eq!(by_tenant.reason, Reason::TokenWrongEndpoint);
         let mut post = page().with_token(TokenClass::Device);
         post.method = "CCM_POST".to_owned();
         assert_eq!(post.refused(&site()).reason, Reason::MethodNotAllowed);

@@ -6,10 +6,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use proto::id::Guid;
+use proto::snapshot::Change;
 use tokio::net::TcpStream;
 
+use crate::authority::Authority;
 use crate::connector::{FakeConnector, echo};
 use crate::device::{Device, facts};
+use crate::provider::{FIRST, tenant};
 use crate::{Running, start, within};
 
 async fn get(gateway: &Running, path: &str) -> (u16, String) {
@@ -55,5 +58,26 @@ async fn metrics_count_requests_and_name_no_device() {
         assert!(text.contains(&format!("\nroamgate_gateway_{line}\n")), "{line} in\n{text}");
     }
     assert!(!text.contains("GUID"), "{text}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_tell_when_lists_and_keys_are_due() {
+    let gateway = start(|_| {}).await;
+    let connector = FakeConnector::dial(gateway.address, &gateway.site.connector(Guid::nil()), echo()).await;
+    let (_, text) = get(&gateway, "/metrics").await;
+    assert!(text.contains("\nroamgate_gateway_revocation_list_due_seconds 0\n"), "{text}");
+    let list = Authority::root("Contoso Root").list(1, []);
+    let due = list.next_update.seconds();
+    let mut off = tenant(&[]);
+    (off.tenant, off.enabled) = (Guid::nil(), false);
+    off.keys_until = proto::time::Timestamp::from_seconds(1);
+    let keys_until = tenant(&[FIRST]).keys_until.seconds();
+    let changes =
+        vec![Change::SetRevocations(list), Change::SetTenant(tenant(&[FIRST])), Change::SetTenant(off)];
+    connector.change(&gateway.site, 5, changes).await;
+    let (_, text) = get(&gateway, "/metrics").await;
+    assert!(text.contains(&format!("\nroamgate_gateway_revocation_list_due_seconds {due}\n")), "{text}");
+    assert!(text.contains(&format!("\nroamgate_gateway_tenant_keys_until_seconds {keys_until}\n")), "{text}");
     gateway.stop().await;
 }

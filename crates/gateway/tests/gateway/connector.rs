@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes, BytesMut};
 use proto::bundle::LinkIdentity;
 use proto::link::{AnswerHead, FromGateway, RequestHead, TUNNEL_ALPN, ToGateway};
-use proto::snapshot::Signed;
+use proto::snapshot::{Change, Signed};
 use runtime::tls::{ClientTls, OwnCertificate, ProveKeyOnly};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tunnel::{Config, ConnectorSide, Event, StreamId};
 
+use crate::site::Site;
 use crate::within;
 
 /// What the connection point does about a request.
@@ -44,6 +45,8 @@ enum Tell {
     Publish(Signed),
     /// Answer all that is held.
     Release,
+    /// End the connection.
+    Leave,
 }
 
 /// A connection point's tunnel, run by a task of its own.
@@ -117,6 +120,18 @@ impl FakeConnector {
         self.tell.send(Tell::Publish(signed)).ok().unwrap();
     }
 
+    /// Ends the connection as a crash would.
+    pub(crate) fn leave(&self) {
+        self.tell.send(Tell::Leave).ok().unwrap();
+    }
+
+    /// Publishes changes that follow version `from`, and waits until they are in force.
+    pub(crate) async fn change(&self, site: &Site, from: u64, changes: Vec<Change>) {
+        self.publish(site.signed_delta(from, from + 1, changes));
+        let version = from + 1;
+        self.heard(|message| (*message == FromGateway::Ack { version }).then_some(())).await;
+    }
+
     pub(crate) fn release(&self) {
         self.tell.send(Tell::Release).ok().unwrap();
     }
@@ -129,6 +144,11 @@ impl FakeConnector {
     /// The first control message that `pick` takes.
     pub(crate) async fn heard<T>(&self, pick: impl Fn(&FromGateway) -> Option<T>) -> T {
         crate::eventually(|| async { self.heard.lock().unwrap().iter().find_map(&pick) }).await
+    }
+
+    /// All control messages so far.
+    pub(crate) fn all_heard(&self) -> Vec<FromGateway> {
+        self.heard.lock().unwrap().clone()
     }
 
     /// The requests that have reached it.
@@ -202,7 +222,7 @@ impl Run {
                     }
                     Some(Tell::Release) => self.release(),
                     // The test has let go of it.
-                    None => return,
+                    Some(Tell::Leave) | None => return,
                 },
                 () = tokio::time::sleep_until(deadline.into()) => self.side.expire(Instant::now()),
             }

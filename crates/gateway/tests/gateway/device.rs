@@ -76,7 +76,11 @@ pub(crate) async fn tls(gateway: &Running, certificate: Option<&OwnCertificate>)
 
 impl Connection {
     pub(crate) async fn open(gateway: &Running, certificate: Option<&OwnCertificate>) -> Self {
-        let stream = tls(gateway, certificate).await;
+        Self::over(tls(gateway, certificate).await).await
+    }
+
+    /// Over a TLS connection that was made already.
+    pub(crate) async fn over(stream: TlsStream<TcpStream>) -> Self {
         let shown = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -98,6 +102,18 @@ impl Connection {
 }
 
 impl Got {
+    /// All that a caller can tell answers by, but what names the request and the moment.
+    pub(crate) fn face(&self) -> (u16, Option<String>, Vec<(String, String)>, Bytes) {
+        let mut headers: Vec<_> = self
+            .headers
+            .iter()
+            .filter(|(name, _)| !["date", reason::REQUEST_ID_HEADER].contains(&name.as_str()))
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect();
+        headers.sort();
+        (self.status, self.phrase.clone(), headers, self.body.clone())
+    }
+
     async fn read(answer: Response<hyper::body::Incoming>) -> hyper::Result<Self> {
         let phrase = runtime::http::reason(&answer).map(str::to_owned);
         let (head, body) = answer.into_parts();
@@ -126,6 +142,11 @@ pub(crate) fn request(method: &str, door: &str, path: &str, token: Option<&str>)
         request = request.header("authorization", format!("Bearer {token}"));
     }
     request
+}
+
+/// A GET at a door, which needs no body.
+pub(crate) fn get(door: &str, path: &str, token: Option<&str>) -> Request<Full<Bytes>> {
+    request("GET", door, path, token).body(Full::default()).unwrap()
 }
 
 /// A GET of site facts, which any CCM token opens.

@@ -2,13 +2,20 @@
 //! for each test, and a connection point that speaks the other side of the tunnel.
 
 mod admin;
+mod auth_info;
+mod authority;
 mod certificate;
 mod connector;
 mod device;
+mod forgery;
+mod mutual_auth;
+mod provider;
 mod publication;
 mod refusal;
 mod relay;
+mod revocation;
 mod site;
+mod tenant;
 mod tunnel_link;
 
 use std::net::SocketAddr;
@@ -32,6 +39,8 @@ struct Running {
     folder: TempDir,
     address: SocketAddr,
     admin: SocketAddr,
+    /// The gateway's; a clone of it moves it.
+    clock: Clock,
     drain: Drain,
     ended: JoinHandle<Result<(), RunError>>,
 }
@@ -58,7 +67,7 @@ fn configure(site: &Site, folder: &TempDir) -> Config {
     }
 }
 
-/// The clock of all tests: it stands still.
+/// The clock of all tests: it stands still until somebody moves it.
 fn clock() -> Clock {
     Clock::manual(NOW.micros())
 }
@@ -70,11 +79,12 @@ async fn start(change: impl FnOnce(&mut Config)) -> Running {
 async fn start_at(site: Arc<Site>, folder: TempDir, change: impl FnOnce(&mut Config)) -> Running {
     let mut config = configure(&site, &folder);
     change(&mut config);
-    let bound = Gateway::bind(config, clock()).unwrap();
+    let clock = clock();
+    let bound = Gateway::bind(config, clock.clone()).unwrap();
     let (address, admin) = (bound.addresses()[0], bound.admin_address().unwrap());
     let drain = Drain::new();
     let ended = tokio::spawn(bound.run(drain.clone()));
-    Running { site, folder, address, admin, drain, ended }
+    Running { site, folder, address, admin, clock, drain, ended }
 }
 
 impl Running {

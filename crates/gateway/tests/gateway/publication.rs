@@ -160,7 +160,7 @@ fn verified_tokens_are_forgotten_with_their_keys() {
     let (site, folder) = (Site::new(), tempfile::tempdir().unwrap());
     let publisher = publisher(&site, &folder, &site.signed_snapshot(5));
     let token = site.token(TokenClass::Bulk, None);
-    let verified = |publisher: &Publisher| publisher.current().unwrap().verify_token(&token).is_ok();
+    let verified = |publisher: &Publisher| publisher.current().unwrap().verify_bearer(&token).is_ok();
     assert!(verified(&publisher) && verified(&publisher));
     publisher.take(&[site.signed_delta(5, 6, vec![block(1)])], NOW);
     assert!(verified(&publisher), "a block of another token keeps what is known");

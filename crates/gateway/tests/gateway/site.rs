@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::OnceLock;
 
-use proto::combination::Mode;
 use proto::bundle::{GatewayBundle, LinkIdentity};
+use proto::combination::Mode;
 use proto::id::{ClientId, Guid, RoleId, Thumbprint};
 use proto::link;
+use proto::pki::TrustList;
 use proto::snapshot::{
     Change, Delta, GatewaySettings, Publication, PublishedRole, Signed, Snapshot, TokenCertificate,
 };
@@ -38,14 +39,16 @@ pub(crate) struct Site {
 }
 
 /// RSA keys take long to make, and which site holds them makes no difference to any test.
-fn rsa(number: usize) -> &'static KeyPair {
-    static KEYS: [OnceLock<KeyPair>; 2] = [OnceLock::new(), OnceLock::new()];
+pub(crate) fn rsa(number: usize) -> &'static KeyPair {
+    static KEYS: [OnceLock<KeyPair>; 4] = [const { OnceLock::new() }; 4];
     KEYS[number]
         .get_or_init(|| KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap())
 }
 
 const SITE_SIGNING: usize = 0;
 const TOKEN_SIGNING: usize = 1;
+/// Keys that are no site's.
+pub(crate) const FOREIGN: [usize; 2] = [2, 3];
 
 fn params(name: &str, purpose: Option<Purpose>) -> CertificateParams {
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -108,11 +111,12 @@ impl Site {
             blocked_devices: HashSet::new(),
             blocked_certificates: HashSet::new(),
             withdrawn_links: HashSet::new(),
-            trust: Default::default(),
-            revocations: Default::default(),
-            tenants: Default::default(),
+            trust: TrustList::default(),
+            revocations: BTreeMap::new(),
+            tenants: BTreeMap::new(),
         };
-        let role = PublishedRole { role: ROLE, name: "mp".to_owned(), gateway_traffic: true, mode: Mode::Ehttp };
+        let role =
+            PublishedRole { role: ROLE, name: "mp".to_owned(), gateway_traffic: true, mode: Mode::Ehttp };
         snapshot.apply(Change::SetRole(role));
         snapshot
     }

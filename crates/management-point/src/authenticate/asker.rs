@@ -7,7 +7,7 @@ use site::Device;
 
 use super::signature::Signed;
 use super::token::{Presented, Worth};
-use super::{check_state, note_seen, registered_key, thumbprint};
+use super::{Came, check_device, note_seen, registered_key, thumbprint};
 use crate::answer::Refusal;
 use crate::audit::wrong_device;
 use crate::context::Context;
@@ -60,8 +60,9 @@ pub(crate) async fn of_document(
     let Some(device) = device else {
         return Err(Refusal::new(Reason::InsideTokenNotAccepted, format!("{id} is not registered")));
     };
-    check_state(context, &device, signed, false)?;
-    note_seen(context, request, &device);
+    let token = token.filter(|_| worth == Some(Worth::Full));
+    check_device(context, request, &device, Came { signed, token }).await?;
+    note_seen(context, request, &device, signed);
     Ok(Some(device))
 }
 

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::signature::Signed;
 use super::token::Presented;
-use super::{check_state, note_seen, registered_key, thumbprint};
+use super::{Came, check_device, check_registered, note_seen, registered_key, thumbprint};
 use crate::answer::Refusal;
 use crate::audit::wrong_device;
 use crate::context::Context;
@@ -29,7 +29,12 @@ pub(crate) async fn prove(
     let refused = |detail: String| Refusal::new(Reason::MessageRefused, detail);
     let id = message.header().source_id.ok_or_else(|| refused("the message names no sender".into()))?;
     let found = context.site.find_device(id).await.map_err(|error| crate::site_error::database(&error))?;
-    let device = found.ok_or_else(|| refused(format!("{id} is not registered")))?;
+    // A key that signed the request is proved: its owner's record is gone.
+    let unknown = || match signed {
+        Some(signed) => refused(format!("{id} is not registered")).by(signed.key),
+        None => refused(format!("{id} is not registered")),
+    };
+    let device = found.ok_or_else(unknown)?;
     let key = registered_key(&device)?;
     if let Err(error) = message.verify_payload(&key) {
         debug!(component = log::CLIENT_AUTH, device = %id, %error, "payload signature refused");
@@ -58,7 +63,11 @@ pub(crate) async fn prove(
     } else if !rule.callers.contains(&Caller::Device) {
         return Err(refused(format!("{} takes no device", rule.name)));
     }
-    check_state(context, &device, signed, rule.before_approval)?;
-    note_seen(context, request, &device);
+    if rule.before_approval {
+        check_registered(context, request, &device, signed).await?;
+    } else {
+        check_device(context, request, &device, Came { signed, token }).await?;
+    }
+    note_seen(context, request, &device, signed);
     Ok(device)
 }

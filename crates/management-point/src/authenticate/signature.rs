@@ -14,7 +14,8 @@ use crate::context::Context;
 use crate::handler::Handler;
 use crate::request::Request;
 
-/// How far the time in a signed request may be from ours (R41).
+/// How far the time in a signed request may be from ours without a word about it (R41). Beyond it
+/// and within the site's setting it is taken, too, and the device's record says how far it is off.
 pub(crate) const WINDOW: Duration = Duration::from_mins(5);
 
 /// A request whose signature held.
@@ -22,6 +23,8 @@ pub(crate) const WINDOW: Duration = Duration::from_mins(5);
 pub(crate) struct Signed {
     /// The certificate whose key signed. Nothing is said about who holds it unless `device` is there.
     pub(crate) key: Thumbprint,
+    /// The same certificate, DER.
+    pub(crate) certificate: Vec<u8>,
     /// Names the request; the answer is tied to it.
     pub(crate) message_id: Guid,
     /// The device whose registered key it is.
@@ -36,18 +39,34 @@ impl Signed {
         self.device.as_ref().map(|device| device.id)
     }
 
-    /// Whether it was signed just now, and arrives for the first time. The id is taken only after
-    /// the signature has held, so that nobody else can use it up; ids of keys that are nobody's
-    /// yet are not kept: what such a key may do has the same effect however often it is done.
+    /// When it was signed, by the sender's clock.
+    pub(crate) fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    /// The sender's clock minus ours in milliseconds, the time on the way included.
+    pub(crate) fn skew_ms(&self, now: Timestamp) -> i64 {
+        self.created.micros().saturating_sub(now.micros()) / 1000
+    }
+
+    /// Whether it was signed just now, by a clock that is off by no more than the site tolerates, and
+    /// arrives for the first time. The id is taken only after the signature has held, so that nobody
+    /// else can use it up; ids of keys that are nobody's yet are not kept: what such a key may do has
+    /// the same effect however often it is done.
     pub(crate) async fn take(&self, context: &Context) -> Result<(), Refusal> {
-        let about = |refusal: Refusal| match self.client() {
-            Some(client) => refusal.of(client),
-            None => refusal,
+        let about = |refusal: Refusal| {
+            let refusal = refusal.by(self.key);
+            match self.client() {
+                Some(client) => refusal.of(client),
+                None => refusal,
+            }
         };
         let now = context.now();
-        if now.distance(self.created) > WINDOW {
-            let detail = format!("signed at {}; it is {now}", self.created);
-            return Err(about(Refusal::new(Reason::MessageTooOld, detail)));
+        let tolerated = context.site.settings().clock_skew_limit.max(WINDOW);
+        if now.distance(self.created) > tolerated {
+            let skewed = clock_text(self.skew_ms(now));
+            let detail = format!("{skewed}: it signed at {}, and it is {now}", self.created);
+            return Err(about(Refusal::new(Reason::ClockSkewed, detail).telling(&skewed)));
         }
         let Some(client) = self.client() else { return Ok(()) };
         match context.site.take_message(client, self.message_id).await {
@@ -95,7 +114,13 @@ pub(crate) async fn verify(context: &Context, request: &Request) -> Result<Optio
         }
         (device, _) => device,
     };
-    Ok(Some(Signed { key: parsed.key, message_id: parsed.message_id, device, created: parsed.created }))
+    Ok(Some(Signed {
+        key: parsed.key,
+        certificate,
+        message_id: parsed.message_id,
+        device,
+        created: parsed.created,
+    }))
 }
 
 /// What a caller learns whose signature did not hold: the same as for any other failed proof there.
@@ -113,4 +138,34 @@ fn shown_certificate(request: &Request, generic: Reason) -> Result<Vec<u8>, Refu
     })?;
     let chain = http_signature::read_certificates(value).map_err(|error| Refusal::caused(generic, &error))?;
     chain.into_iter().next().ok_or_else(|| Refusal::new(generic, "an empty certificate header"))
+}
+
+/// "this device's clock is 9 minutes slow", for a skew of a minute or more.
+fn clock_text(skew_ms: i64) -> String {
+    let minutes = skew_ms.unsigned_abs() / 60_000;
+    let (count, unit) = match minutes {
+        0..=119 => (minutes, "minute"),
+        120..=2879 => (minutes / 60, "hour"),
+        _ => (minutes / 1440, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    let way = if skew_ms < 0 { "slow" } else { "fast" };
+    format!("this device's clock is {count} {unit}{plural} {way}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_clock_is_named_as_people_say_it() {
+        for (seconds, text) in [
+            (-540, "this device's clock is 9 minutes slow"),
+            (60, "this device's clock is 1 minute fast"),
+            (-7200, "this device's clock is 2 hours slow"),
+            (172_800, "this device's clock is 2 days fast"),
+        ] {
+            assert_eq!(clock_text(seconds * 1000), text);
+        }
+    }
 }

@@ -2,9 +2,10 @@
 
 use proto::endpoint::Caller;
 use proto::id::{ClientId, Thumbprint};
-use proto::identity::{bearer, judge_token};
+use proto::identity::{Method, bearer, judge_token};
 use proto::reason::Reason;
-use proto::token::Token;
+use proto::token::{EntraOrigin, Token, TokenClass};
+use site::UserRef;
 
 use crate::answer::{Refusal, Style};
 use crate::context::Context;
@@ -39,7 +40,10 @@ pub(crate) fn text(request: &Request, generic: Reason) -> Result<Option<&str>, R
 pub(crate) fn present(context: &Context, request: &Request) -> Result<Option<Presented>, Refusal> {
     let style = Handler::of(request.endpoint).style();
     let Some(text) = text(request, not_accepted(style))? else {
-        if request.is_open_to(Caller::Anonymous) {
+        // Whoever comes by a certificate through a gateway has shown it there. That is only why there
+        // is no token: what the sender may do, its message proves or nothing does.
+        let by_certificate = request.is_open_to(Caller::Certificate) && names_certificate(request);
+        if request.is_open_to(Caller::Anonymous) || by_certificate {
             return Ok(None);
         }
         let reason = if style == Style::TokenService {
@@ -55,6 +59,10 @@ pub(crate) fn present(context: &Context, request: &Request) -> Result<Option<Pre
         .verify(text)
         .map_err(|error| Refusal::caused(not_accepted(style), &error))?;
     Ok(Some(Presented { token, style }))
+}
+
+fn names_certificate(request: &Request) -> bool {
+    matches!(request.peer_certificate(), Ok(Some(_)))
 }
 
 impl Presented {
@@ -91,10 +99,36 @@ impl Presented {
         })
     }
 
+    /// Whether it is a device's own token that has ended, and its key was proved here: that buys a way
+    /// back, which the site judges.
+    pub(crate) fn has_ended(&self, context: &Context, shown: Option<Thumbprint>) -> bool {
+        let settings = context.site.settings();
+        let snapshot = context.site.current_snapshot();
+        self.token.class == TokenClass::SelfProve
+            && shown.is_some()
+            && judge_token(&self.token, shown, settings.token_binding, &*snapshot, context.now())
+                == Err(Reason::TokenExpired)
+    }
+
     /// The refusal of a token of a class that a message's endpoint does not take.
     pub(crate) fn refuse_class(&self, endpoint: &str) -> Refusal {
         let detail = format!("a token of class {:?} at {endpoint}", self.token.class);
         self.about(Refusal::new(self.wrong_endpoint(), detail))
+    }
+
+    /// By what its holder proved itself when it was given.
+    pub(crate) fn method(&self) -> Method {
+        match self.token.entra {
+            Some(EntraOrigin { user: Some(_), .. }) => Method::EntraUser,
+            Some(EntraOrigin { user: None, .. }) => Method::EntraDevice,
+            None => Method::SiteToken,
+        }
+    }
+
+    /// The user that it names, in the class of users.
+    pub(crate) fn user(&self) -> Option<UserRef> {
+        let EntraOrigin { tenant, user, .. } = self.token.entra?;
+        (self.token.class == TokenClass::User).then_some(UserRef { tenant, user: user? })
     }
 
     /// The device that it names.

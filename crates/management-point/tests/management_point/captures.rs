@@ -7,7 +7,6 @@ use std::process::Command;
 
 use proto::http_signature::read_certificates;
 use proto::id::{ClientId, Guid};
-use proto::identity::Method;
 use proto::limits;
 use proto::message::body::RequestBody;
 use proto::message::envelope::{BOUNDARY, CONTENT_TYPE};
@@ -112,7 +111,9 @@ fn registration(request: &ClientRegistrationRequest) -> NewRegistration {
         hardware_id: details.hardware_id().map(str::to_owned),
         client_version: request.data.agent.version.clone(),
         signs_requests: false,
-        method: Method::SiteToken,
+        join: None,
+        credentials: site::Credentials::default(),
+        refused: Vec::new(),
         method_reason: "recorded".into(),
         via: SeenVia::Intranet,
     }

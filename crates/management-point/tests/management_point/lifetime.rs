@@ -50,3 +50,11 @@ async fn a_drain_ends_it_although_a_connection_is_kept() {
     drop(kept);
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nothing listens any more");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_https_address_that_the_configuration_names_must_be_free() {
+    let bench = Bench::start().await;
+    let taken = Config { listen_tls: Some(bench.address), ..here() };
+    let bound = ManagementPoint::bind(taken, bench.site.clone(), bench.clock.clone(), Options::default());
+    assert_eq!(bound.unwrap_err().address, bench.address);
+}

@@ -13,7 +13,7 @@ use proto::trust::{Purpose, SiteRoot};
 use site::{NewGateway, NewRole, RoleMode};
 
 use crate::support::message::plain;
-use crate::support::{Ask, Bench, operator};
+use crate::support::{Ask, Bench, new_role, operator};
 
 /// A gateway, a role that it publishes, and one that it does not.
 async fn publish(bench: &Bench) -> String {
@@ -23,14 +23,14 @@ async fn publish(bench: &Bench) -> String {
         address: "gw.example.org:8443".into(),
     };
     bench.site.add_gateway(&operator(), gateway).await.unwrap();
-    let role = |name: &str, gateway_traffic| NewRole {
-        name: name.into(),
-        internal_url: format!("http://{name}.example.org"),
-        mode: RoleMode::Http,
-        gateway_traffic,
+    let role = |name: &str, mode, gateway_traffic| NewRole {
+        internal_url: format!("https://{name}.example.org"),
+        ..new_role(name, mode, gateway_traffic)
     };
-    let open = bench.site.add_role(&operator(), role("mp1", true)).await.unwrap();
-    bench.site.add_role(&operator(), role("mp2", false)).await.unwrap();
+    let open = bench.site.add_role(&operator(), role("mp1", RoleMode::Ehttp, true)).await.unwrap();
+    bench.site.add_role(&operator(), role("mp2", RoleMode::Ehttp, false)).await.unwrap();
+    // In plain HTTP mode it takes nothing from gateways, whatever its switch says.
+    bench.site.add_role(&operator(), role("mp3", RoleMode::Http, true)).await.unwrap();
     format!("gw.example.org:8443/CCM_Proxy_MutualAuth/{}", open.id)
 }
 

@@ -1,10 +1,15 @@
 //! The management point against a real site, over real sockets.
 
 mod captures;
+mod clock;
+mod combination;
+mod entra;
 mod hostile;
 mod lifetime;
 mod location;
 mod matrix;
+mod modes;
+mod pki;
 mod policy;
 mod registration;
 mod report;

@@ -157,7 +157,9 @@ async fn all_dialects_of_identity_open_a_secret_and_forged_ones_do_not() {
         hardware_id: None,
         client_version: String::new(),
         signs_requests: false,
-        method: proto::identity::Method::SiteToken,
+        join: None,
+        credentials: site::Credentials::default(),
+        refused: Vec::new(),
         method_reason: String::new(),
         via: site::SeenVia::Intranet,
     };

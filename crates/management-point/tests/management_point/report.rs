@@ -80,6 +80,21 @@ async fn a_report_belongs_to_its_endpoint_and_its_sender() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn client_settings_that_a_device_says_it_applied_are_kept_under_their_names() {
+    let bench = Bench::start().await;
+    let [device, ..] = devices();
+    let id = device.enroll(&bench).await;
+    let told = facts(id, bench.now());
+    let mut body = told.heartbeat(bench.now());
+    let values = [("PolicySerial", "1"), ("EnableCloudGateway", "FALSE"), ("NoSuchSetting", "1")];
+    body.instances.push(told.instance("Roamgate_Client", &values));
+    taken(&bench.send(report(&bench, device, id, MessageEndpoint::Discovery, &body.to_xml())).await);
+    let record = bench.site.find_device(id).await.unwrap().unwrap();
+    let heartbeat: serde_json::Value = serde_json::from_str(&record.heartbeat).unwrap();
+    assert_eq!(heartbeat["settings"], serde_json::json!({ "EnableCloudGateway": "FALSE" }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_state_message_is_taken_from_anybody_and_believed_of_nobody() {
     let bench = Bench::start().await;
     let [device, ..] = devices();

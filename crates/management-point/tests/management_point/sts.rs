@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use proto::id::ClientId;
+use proto::message::MessageEndpoint;
 use proto::message::header_identity::client_token_headers;
 use proto::reason::Reason;
+use proto::request::registration::ClientRegistrationResponse;
 use proto::token::{self as tokens, TokenClass};
 use site::NewBulkToken;
 
@@ -89,7 +91,9 @@ async fn seed(bench: &Bench, device: &crate::support::TestDevice, number: u8) ->
         hardware_id: None,
         client_version: String::new(),
         signs_requests: false,
-        method: proto::identity::Method::SiteToken,
+        join: None,
+        credentials: site::Credentials::default(),
+        refused: Vec::new(),
         method_reason: String::new(),
         via: site::SeenVia::Intranet,
     };
@@ -109,10 +113,55 @@ async fn an_expired_token_is_named_to_its_holder_and_to_nobody_else() {
     let ask = |text: &str, by, id| Ask::get("/CCM_STS").bearer(text).signed(by, id, bench.now());
     let refused = |answer: Answer| (answer.status, answer.phrase.clone(), answer.reason());
     let expired = (401, "Unauthorized".to_owned(), Some(Reason::StsTokenExpired));
-    assert_eq!(refused(bench.send(ask(&own, device, Some(id))).await), expired);
     assert_eq!(refused(bench.send(ask(&bulk.text, other, None)).await), expired);
+    // A device's own token, ended, is a way back for its key and nothing for another.
+    assert_eq!(bench.send(ask(&own, device, Some(id))).await.status, 200);
     let generic = (401, "Unauthorized".to_owned(), Some(Reason::StsTokenNotAccepted));
     assert_eq!(refused(bench.send(ask(&own, other, None)).await), generic, "not told whose token it is");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_was_away_comes_back_by_its_key_within_the_recovery_window() {
+    let bench = Bench::start().await;
+    let [device, ..] = devices();
+    let id = device.enroll(&bench).await;
+    let own = device.token(&bench, id, Token::SelfProve).await;
+    bench.clock.advance(tokens::SELF_PROVE_LIFETIME + Duration::from_secs(61));
+    let read = |text: &str| bench.site.token_keys().verify(text).unwrap();
+    let back = device.exchange(&bench, &own, Some(id)).await;
+    let token = read(&back);
+    assert_eq!((token.class, token.device), (TokenClass::PreAuth, Some(id)));
+    assert_eq!(token.expires.since(bench.now()), Duration::from_hours(1));
+    // It opens the confirmation and nothing that a device may.
+    let path = "/ccm_system_tokenauth/request";
+    let beat = device.message(
+        &bench,
+        id,
+        MessageEndpoint::Discovery,
+        &crate::support::heartbeat(id, bench.now(), 0),
+    );
+    let answer =
+        bench.send(Ask::message(path, beat).bearer(&back).signed(device, Some(id), bench.now())).await;
+    assert_eq!(answer.reason(), Some(Reason::InsideTokenWrongEndpoint));
+    let body = crate::support::confirmation_body(device, id, bench.now());
+    let confirmation = crate::support::message::plain(&bench, MessageEndpoint::ClientRegistration, &body);
+    let ask = Ask::message(path, confirmation).bearer(&back).signed(device, Some(id), bench.now());
+    let response = ClientRegistrationResponse::parse(&bench.send(ask).await.reply()).unwrap();
+    let token = read(&device.exchange(&bench, &response.pre_auth_token.unwrap(), Some(id)).await);
+    assert_eq!((token.class, token.device), (TokenClass::Device, Some(id)));
+
+    // Past the window nothing but an operator helps, who sees it knock.
+    bench.clock.advance(tokens::SELF_PROVE_LIFETIME * 20);
+    let ask = Ask::get("/CCM_STS").bearer(&own).signed(device, Some(id), bench.now());
+    let reason = bench.send(ask).await.reason();
+    assert!(matches!(reason, Some(Reason::RecoveryWindowOver | Reason::StsTokenNotAccepted)), "{reason:?}");
+    let body = crate::support::confirmation_body(device, id, bench.now());
+    let confirmation = crate::support::message::plain(&bench, MessageEndpoint::ClientRegistration, &body);
+    let ask = Ask::message("/ccm_system/request", confirmation).signed(device, Some(id), bench.now());
+    assert_eq!(bench.send(ask).await.reason(), Some(Reason::RecoveryWindowOver));
+    bench.site.upkeep().await.unwrap();
+    let stranded = bench.site.list_stranded().await.unwrap();
+    assert!(stranded.iter().any(|who| who.device == Some(id) && who.reason == "RG-5004"), "{stranded:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,6 +185,10 @@ async fn blocks_and_deletions_count_at_the_next_request() {
     bench.site.delete_device(&operator(), id).await.unwrap();
     let answer = refused(bench.send(ask(&own, device, Some(id))).await);
     assert_eq!(answer, (403, "Un-authorized request".into(), Some(Reason::StsUnknownDevice)));
+    // An operator sees who knocks with a record that is gone.
+    bench.site.upkeep().await.unwrap();
+    let stranded = bench.site.list_stranded().await.unwrap();
+    assert!(stranded.iter().any(|who| !who.registered && who.reason == "RG-4006"), "{stranded:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

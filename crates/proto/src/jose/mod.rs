@@ -4,10 +4,17 @@
 //! The algorithm is that of the key, never that of the token; members that would name another key
 //! are not read; everything malformed is refused before a signature is computed.
 
+mod algorithm;
+mod compact;
 mod json;
 mod jwk;
 mod jws;
+mod key_set;
 
-pub use json::{Json, JsonError};
-pub use jwk::{Jwk, JwkError, JwkSet};
-pub use jws::{Jws, JwsError};
+pub use algorithm::{Algorithm, VerifyingKey};
+pub(crate) use compact::shown;
+pub use compact::{Compact, JwsError};
+pub use json::{DEPTH, Json, JsonError, parse_json};
+pub use jwk::{Jwk, Unusable};
+pub use jws::Jws;
+pub use key_set::{JwkError, JwkSet};

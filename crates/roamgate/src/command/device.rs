@@ -42,11 +42,39 @@ const FIELDS: &[Column] = &[
     ("Signs requests", "signs_requests"),
     ("Registered", "registered_at"),
     ("Conflicts with", "conflict_with"),
+    ("Join", "join"),
+    ("Entra device", "entra_device"),
+    ("PKI certificate", "pki_subject"),
+    ("It ends", "pki_not_after"),
+    ("Self-prove token ends", "token_expires_at"),
+    ("Clock", "clock"),
 ];
+
+const STRANDED: &[Column] = &[
+    ("Device", "name"),
+    ("Client id", "client_id"),
+    ("Knocks since", "since"),
+    ("Last", "last"),
+    ("Times", "count"),
+    ("By way of", "place"),
+    ("Refused because", "cause"),
+    ("What to do", "advice"),
+];
+
+const EXPIRING: &[Column] =
+    &[("Device", "name"), ("Client id", "client_id"), ("Credential", "credential"), ("Ends", "ends")];
 
 pub(crate) async fn run(command: DeviceCommand, api: &Api, format: Format) -> Result<(), Failure> {
     match command {
-        DeviceCommand::List { state } => {
+        DeviceCommand::List { stranded: true, .. } => {
+            let rows = api.get("stranded-devices").await?;
+            output::list(format, &rows, STRANDED, "Nobody knocks with dead credentials.");
+        }
+        DeviceCommand::List { expiring: Some(days), .. } => {
+            let rows = api.get(&format!("expiring-credentials?days={days}")).await?;
+            output::list(format, &rows, EXPIRING, "No credential ends within this time.");
+        }
+        DeviceCommand::List { state, .. } => {
             let query = state.map(|state| format!("?state={state}")).unwrap_or_default();
             let rows = api.get(&format!("devices{query}")).await?;
             output::list(format, &rows, COLUMNS, "No devices. Let one register: `roamgate bulk-token new`.");
@@ -61,6 +89,13 @@ pub(crate) async fn run(command: DeviceCommand, api: &Api, format: Format) -> Re
         DeviceCommand::Approve { device } => act(api, &device, "approve", format).await?,
         DeviceCommand::Block { device } => act(api, &device, "block", format).await?,
         DeviceCommand::Unblock { device } => act(api, &device, "unblock", format).await?,
+        DeviceCommand::Hold { device } => act(api, &device, "hold", format).await?,
+        DeviceCommand::Readmit { device } => act(api, &device, "readmit", format).await?,
+        DeviceCommand::Settle { device } => act(api, &device, "settle", format).await?,
+        DeviceCommand::Delete { device } => {
+            let gone = api.delete(&format!("devices/{}", element(&device))).await?;
+            output::record(format, &gone, &[("Name", "name"), ("Client id", "client_id"), ("Deleted", "deleted")]);
+        }
     }
     Ok(())
 }
@@ -70,7 +105,13 @@ async fn act(api: &Api, device: &str, verb: &str, format: Format) -> Result<(), 
     output::record(
         format,
         &record,
-        &[("Name", "name"), ("Client id", "client_id"), ("Approval", "approval"), ("Blocked", "blocked")],
+        &[
+            ("Name", "name"),
+            ("Client id", "client_id"),
+            ("Approval", "approval"),
+            ("Blocked", "blocked"),
+            ("Gateways told", "gateways_told"),
+        ],
     );
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::element;
 use crate::api::Api;
 use crate::cli::KeyCommand;
 use crate::exit::Failure;
@@ -23,9 +24,16 @@ pub(crate) async fn run(command: KeyCommand, api: &Api, format: Format) -> Resul
             let rows = api.post("keys/rotate", &json!({"purpose": "token-signing"})).await?;
             output::list(format, &rows, COLUMNS, "No keys.");
         }
+        KeyCommand::Drop { id } => {
+            let rows = api.post(&format!("keys/{}/drop", element(&id)), &json!({})).await?;
+            output::list(format, &rows, COLUMNS, "No keys.");
+        }
         KeyCommand::Export { certificate } => {
-            let path =
-                if certificate == "site-root" { "site/root" } else { "keys/token-signing-certificate" };
+            let path = match certificate.as_str() {
+                "site-root" => "site/root",
+                "site-crl" => "site/crl",
+                _ => "keys/token-signing-certificate",
+            };
             let answer = api.get(path).await?;
             match format {
                 Format::Json => output::json(&answer),

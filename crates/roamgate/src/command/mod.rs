@@ -3,6 +3,7 @@
 pub(crate) mod approval_rule;
 pub(crate) mod audit;
 pub(crate) mod bulk_token;
+pub(crate) mod collection;
 pub(crate) mod config;
 pub(crate) mod connection_point;
 pub(crate) mod context;
@@ -11,11 +12,15 @@ pub(crate) mod explain;
 pub(crate) mod gateway;
 pub(crate) mod key;
 pub(crate) mod logs;
+mod offline;
 mod once_file;
 pub(crate) mod role;
 pub(crate) mod settings;
 pub(crate) mod site;
+pub(crate) mod tenant;
+pub(crate) mod token;
 pub(crate) mod trace;
+pub(crate) mod trust;
 
 use self::once_file::OnceFile;
 use crate::api::Api;

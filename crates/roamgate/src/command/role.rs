@@ -15,6 +15,7 @@ const COLUMNS: &[Column] = &[
     ("Mode", "mode"),
     ("Inside", "internal_url"),
     ("Gateway traffic", "gateway_traffic"),
+    ("Certificate demanded", "demand_client_certificate"),
     ("CCMHOSTNAME", "ccm_hostname"),
 ];
 
@@ -38,14 +39,36 @@ pub(crate) async fn run(command: RoleCommand, api: &Api, format: Format) -> Resu
                 "No roles. Publish a management point with `roamgate role add`.",
             );
         }
-        RoleCommand::Set { role_id, internal_url, mode, gateway_traffic } => {
+        RoleCommand::Show { role } => show(&api.get(&format!("roles/{}", element(&role))).await?, format),
+        RoleCommand::Set { role, internal_url, mode, gateway_traffic, demand_client_certificate } => {
             let body = json!({
                 "internal_url": internal_url,
                 "mode": mode,
                 "gateway_traffic": gateway_traffic.map(|word| word == "on"),
+                "demand_client_certificate": demand_client_certificate.map(|word| word == "on"),
             });
-            output::record(format, &api.put(&format!("roles/{}", element(&role_id)), &body).await?, COLUMNS);
+            output::record(format, &api.put(&format!("roles/{}", element(&role)), &body).await?, COLUMNS);
         }
     }
     Ok(())
+}
+
+/// The role, what protects each hop to it, and which clients its mode takes.
+fn show(role: &serde_json::Value, format: Format) {
+    output::record(format, role, COLUMNS);
+    if format == Format::Json {
+        return;
+    }
+    output::line("\nWhat protects each hop:");
+    output::list(format, &role["hops"], &[("Hop", "hop"), ("Protected by", "by")], "");
+    output::line("\nWhich clients its mode takes:");
+    let columns = &[
+        ("From", "way"),
+        ("Join", "join"),
+        ("Proved by", "method"),
+        ("For", "scenario"),
+        ("Taken", "allowed"),
+        ("Why not", "why_not"),
+    ];
+    output::list(format, &role["combinations"], columns, "");
 }

@@ -110,13 +110,14 @@ pub(crate) mod init {
         format!(
             "# Written by `roamgate site init`. Every key with its default: config/site.toml of the distribution.\n\n\
              [site]\ndatabase = {}\nkey_file = {}\n\n\
-             [management-point]\nlisten = {}\npublic_name = {}\n\n\
+             [management-point]\nlisten = {}\nlisten_tls = {}\npublic_name = {}\n\n\
              [site-link]\nlisten = {}\nhost = {}\n\n\
              [operator-api]\nlisten = {}\nhost = {}\n\n\
              [logs]\ndirectory = {}\n",
             quoted(&dir.join("site.db")),
             quoted(&dir.join("site.key")),
             at(arguments.mp_port),
+            at(arguments.mp_tls_port),
             text(&format!("{}:{}", arguments.host, arguments.mp_port)),
             at(arguments.link_port),
             text(&arguments.host),

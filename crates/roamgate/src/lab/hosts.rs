@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::child::{LabChild, run_to_end};
+use super::client_pki::ClientPki;
 use super::pki::{self, ServerCertificate};
 use super::show::Show;
+use super::tenant::Tenant;
 use crate::api::Api;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -28,6 +30,10 @@ pub(crate) struct Hosts {
     pub(crate) context: Context,
     pub(crate) api: Api,
     pub(crate) pki: ServerCertificate,
+    /// The organisation's authorities for client certificates, trusted by the site.
+    pub(crate) client_pki: ClientPki,
+    /// A stand-in of a tenant, onboarded.
+    pub(crate) tenant: Tenant,
     pub(crate) management_point: SocketAddr,
     pub(crate) gateway: SocketAddr,
     pub(crate) gateway_host: String,
@@ -50,7 +56,7 @@ impl Hosts {
     pub(crate) async fn start(folder: &Path, show: &Show) -> Result<Self, Failure> {
         show.heading("Setting up site, gateway and connection point");
         let roamgate = std::env::current_exe().map_err(|error| Failure::from_error(Exit::Bug, &error))?;
-        let [mp, link, api_port, gateway, admin] = free_ports()?;
+        let [mp, mp_tls, link, api_port, gateway, admin] = free_ports()?;
         let site_dir = folder.join("site");
         let clock = folder.join(CLOCK_FILE);
 
@@ -60,7 +66,8 @@ impl Hosts {
             .arg("--dir")
             .arg(&site_dir)
             .args(["--intranet", "127.0.0.0/8", "--host", "localhost"])
-            .args(["--mp-port", &mp.to_string(), "--link-port", &link.to_string()])
+            .args(["--mp-port", &mp.to_string(), "--mp-tls-port", &mp_tls.to_string()])
+            .args(["--link-port", &link.to_string()])
             .args(["--api-port", &api_port.to_string()]);
         run_to_end("site init", init, PATIENCE).await?;
         step.done();
@@ -78,10 +85,23 @@ impl Hosts {
         let api = Api::new(context.clone())?;
         wait_for("the operator API", &mut site, async || api.get("site").await.ok()).await?;
         let role = api
-            .post("roles", &json!({"name": "MP1", "internal_url": format!("http://localhost:{mp}"), "mode": "http", "gateway_traffic": true}))
+            .post("roles", &json!({"name": "MP1", "internal_url": format!("https://localhost:{mp_tls}"), "mode": "ehttp", "gateway_traffic": true}))
             .await?;
         let root = api.get("site").await?["site_root_sha256"].as_str().unwrap_or_default().to_owned();
         seed_policies(&api).await?;
+        step.done();
+
+        let step = show.begin("Trust an organisation's PKI: two authorities, their revocation lists fetched");
+        let client_pki = ClientPki::start(folder, "pki-1").await?;
+        trust(&api, &client_pki).await?;
+        wait_for("the revocation lists", &mut site, async || {
+            let trusted = api.get("trust").await.ok()?;
+            trusted.as_array()?.iter().all(|one| one["crl"]["number"].is_string()).then_some(())
+        })
+        .await?;
+        step.done();
+        let step = show.begin("Onboard a tenant (a stand-in on this machine): its keys and users fetched");
+        let tenant = Tenant::start(folder, &clock, &api).await?;
         step.done();
 
         let pki = pki::make(folder)?;
@@ -136,6 +156,8 @@ impl Hosts {
             roamgate,
             api,
             pki,
+            client_pki,
+            tenant,
             management_point: SocketAddr::from(([127, 0, 0, 1], mp)),
             gateway: SocketAddr::from(([127, 0, 0, 1], gateway)),
             gateway_admin: format!("127.0.0.1:{admin}"),
@@ -181,6 +203,14 @@ impl Hosts {
             child.stop().await;
         }
     }
+}
+
+/// Trusts the authorities of the lab's PKI.
+async fn trust(api: &Api, pki: &ClientPki) -> Result<(), Failure> {
+    use base64::Engine as _;
+    let file = std::fs::read(&pki.authorities).map_err(|error| Failure::from_error(Exit::Bug, &error))?;
+    let file = base64::engine::general_purpose::STANDARD.encode(file);
+    api.post("trust", &json!({"file": file})).await.map(drop)
 }
 
 /// Waits until `look` finds something; an error when the child ends or the time is over.

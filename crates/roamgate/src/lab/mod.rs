@@ -6,6 +6,7 @@
 //! site host is told to approve whatever else registers.
 
 mod child;
+mod client_pki;
 mod device;
 mod hosts;
 mod namespace;
@@ -13,6 +14,7 @@ mod pki;
 mod ready_file;
 mod scenario;
 mod show;
+mod tenant;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -104,6 +106,9 @@ async fn stay(
          roamgate device show NAME                how it proves itself, and why\n\
          roamgate bulk-token new --max-uses 1     let one more device in\n\
          roamgate gateway list                    tunnels and versions\n\
+         roamgate role show MP1                   what protects each hop, which clients it takes\n\
+         roamgate tenant list                     the lab's tenant and its users\n\
+         roamgate trust list                      the lab's client authorities and their revocation lists\n\
          roamgate audit list                      who did what\n\
          roamgate explain RG-1207                 what a refusal means",
     );
@@ -144,6 +149,8 @@ fn ready_document(
         gateway_host: &hosts.gateway_host,
         gateway_ca: &hosts.pki.ca_file,
         gateway_admin: &hosts.gateway_admin,
+        tenant: hosts.tenant.ready(),
+        pki: &hosts.client_pki,
         operator_url: &hosts.context.server,
         site_root: &hosts.context.ca_file,
         operator_key: &hosts.context.operator_key_file,

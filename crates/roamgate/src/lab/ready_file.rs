@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::client_pki::ClientPki;
 use crate::exit::{Exit, Failure};
 
 /// One device of the lab.
@@ -23,6 +24,8 @@ pub(crate) struct Ready<'a> {
     pub(crate) gateway_host: &'a str,
     pub(crate) gateway_ca: &'a Path,
     pub(crate) gateway_admin: &'a str,
+    pub(crate) tenant: Value,
+    pub(crate) pki: &'a ClientPki,
     pub(crate) operator_url: &'a str,
     pub(crate) site_root: &'a Path,
     pub(crate) operator_key: &'a Path,
@@ -78,6 +81,16 @@ impl Ready<'_> {
             "site_root_file": self.site_root,
             "devices": devices,
             "metrics": {"gateway": format!("http://{}/metrics", self.gateway_admin)},
+            "tenant": self.tenant,
+            "pki": {
+                "ca_file": self.pki.authorities,
+                "client_cert_file": self.pki.certificate,
+                "client_key_file": self.pki.key,
+                "revoked_cert_file": self.pki.revoked_certificate,
+                "revoked_key_file": self.pki.revoked_key,
+                "crl_url": self.pki.crl_url,
+                "store_dir": self.pki.store,
+            },
             "pids": self.pids,
         })
     }

@@ -1,11 +1,15 @@
 //! Device records.
 
-use proto::id::{ClientId, Thumbprint};
-use proto::identity::Method;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proto::combination::Join;
+use proto::id::{ClientId, Guid, Thumbprint};
 use proto::time::Timestamp;
 
 use super::{DbError, Row, Tx, Value, stmt};
-use crate::device::{Approval, Device, DeviceFilter, Seen, SeenVia};
+use crate::contact::Seen;
+use crate::device::{Approval, Device, DeviceFilter, DeviceMark, SeenVia};
+use crate::method::{self, DeviceEntra, PkiCredential};
 
 /// The columns of a record, in the order in which [`read`] takes them.
 macro_rules! columns {
@@ -13,22 +17,27 @@ macro_rules! columns {
         "client_id, name, fqdn, hardware_id, signing_thumbprint, signing_certificate, encryption_certificate,
          client_version, signs_requests, registered_at, approval, approved_by, approval_at, blocked, block_note,
          conflict_with, method, method_reason, method_since, confirmed_at, token_expires_at, last_seen_at,
-         last_seen_via, policy_serial, policy_applied_at, heartbeat, heartbeat_at"
+         last_seen_via, policy_serial, policy_applied_at, heartbeat, heartbeat_at, join_kind, methods_refused,
+         fell_back_at, entra_tenant, entra_device, entra_user, pki_thumbprint, pki_subject, pki_not_after,
+         pki_chain, clock_skew_ms, recovered_at, clone_suspicion, last_address"
     };
 }
 
 stmt! {
     FIND_DEVICE (Bytes) -> (Bytes, Text, Text, OptText, Bytes, Bytes, Bytes, Text, Int, Int, Text, Text, Int, Int,
-        Text, OptBytes, Text, Text, Int, OptInt, OptInt, Int, Text, Int, OptInt, Text, OptInt) =
+        Text, OptBytes, Text, Text, Int, OptInt, OptInt, Int, Text, Int, OptInt, Text, OptInt, OptText, Text, OptInt, OptBytes, OptBytes, OptBytes, OptBytes, OptText, OptInt, OptText, OptInt, OptInt,
+        OptText, OptText) =
         concat!("SELECT ", columns!(), " FROM device WHERE client_id = $1");
-    LIST_DEVICES (Bytes, Text, Text, Text, Int, Int, Int) -> (Bytes, Text, Text, OptText, Bytes, Bytes, Bytes, Text,
-        Int, Int, Text, Text, Int, Int, Text, OptBytes, Text, Text, Int, OptInt, OptInt, Int, Text, Int, OptInt,
-        Text, OptInt) =
+    LIST_DEVICES (Bytes, Text, Text, Text, Int, Int, Int, Int, Int, Int) -> (Bytes, Text, Text, OptText, Bytes,
+        Bytes, Bytes, Text, Int, Int, Text, Text, Int, Int, Text, OptBytes, Text, Text, Int, OptInt, OptInt, Int,
+        Text, Int, OptInt, Text, OptInt, OptText, Text, OptInt, OptBytes, OptBytes, OptBytes, OptBytes, OptText, OptInt, OptText, OptInt, OptInt,
+        OptText, OptText) =
         concat!("SELECT ", columns!(), " FROM device
          WHERE client_id > $1 AND name_key >= $2 AND name_key < $3
            AND ($4 = '' OR approval = $4) AND ($5 < 0 OR blocked = $5)
-           AND ($6 = 0 OR conflict_with IS NOT NULL)
-         ORDER BY client_id LIMIT $7");
+           AND ($6 = 0 OR conflict_with IS NOT NULL) AND ($7 = 0 OR clone_suspicion IS NOT NULL)
+           AND ($8 = 0 OR pki_thumbprint IS NOT NULL) AND ($9 = 0 OR fell_back_at IS NOT NULL)
+         ORDER BY client_id LIMIT $10");
     FIND_ID_BY_KEY (Bytes) -> (Bytes) = "SELECT client_id FROM device WHERE signing_thumbprint = $1";
     FIND_BLOCKED_HARDWARE (Text) -> (Bytes) =
         "SELECT client_id FROM device WHERE hardware_id = $1 AND blocked = 1 LIMIT 1";
@@ -38,7 +47,41 @@ stmt! {
     FIND_RIVAL_BY_NAME (Text, Bytes) -> (Bytes) =
         "SELECT client_id FROM device WHERE name_key = $1 AND client_id <> $2
          ORDER BY registered_at DESC, client_id LIMIT 1";
-    LIST_BLOCKED () -> (Bytes, Bytes) = "SELECT client_id, signing_thumbprint FROM device WHERE blocked = 1";
+    FIND_RIVAL_BY_ENTRA (Bytes, Bytes, Bytes) -> (Bytes) =
+        "SELECT client_id FROM device WHERE entra_tenant = $1 AND entra_device = $2 AND client_id <> $3
+         ORDER BY registered_at DESC, client_id LIMIT 1";
+    FIND_RIVAL_BY_CERTIFICATE (Bytes, Bytes) -> (Bytes) =
+        "SELECT client_id FROM device_certificate WHERE thumbprint = $1 AND client_id <> $2
+         ORDER BY proved_at DESC, client_id LIMIT 1";
+    FIND_BLOCKED_ENTRA (Bytes, Bytes) -> (Bytes) =
+        "SELECT client_id FROM device WHERE entra_tenant = $1 AND entra_device = $2 AND blocked = 1 LIMIT 1";
+    FIND_BLOCKED_CERTIFICATE (Bytes) -> (Bytes) =
+        "SELECT d.client_id FROM device_certificate AS c JOIN device AS d ON d.client_id = c.client_id
+         WHERE c.thumbprint = $1 AND d.blocked = 1 LIMIT 1";
+    LIST_BLOCKED () -> (Bytes, Bytes) =
+        "SELECT client_id, signing_thumbprint FROM device WHERE blocked = 1
+         UNION SELECT d.client_id, c.thumbprint FROM device_certificate AS c
+            JOIN device AS d ON d.client_id = c.client_id WHERE d.blocked = 1";
+    LIST_CERTIFICATES (Bytes) -> (Bytes) =
+        "SELECT signing_thumbprint FROM device WHERE client_id = $1
+         UNION SELECT thumbprint FROM device_certificate WHERE client_id = $1";
+    PUT_CERTIFICATE (Bytes, Bytes, Int, Int) -> () =
+        "INSERT INTO device_certificate (client_id, thumbprint, not_after, proved_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (client_id, thumbprint) DO UPDATE SET proved_at = excluded.proved_at";
+    FORGET_CERTIFICATES (Bytes, Int, Int) -> () =
+        "DELETE FROM device_certificate WHERE client_id = $1 AND (not_after < $2 OR proved_at <= (
+            SELECT proved_at FROM device_certificate WHERE client_id = $1
+            ORDER BY proved_at DESC, thumbprint LIMIT 1 OFFSET $3))";
+    LIST_RIVALS () -> (Bytes, Bytes) =
+        "SELECT a.client_id, b.client_id FROM device AS a JOIN device AS b ON b.client_id = a.conflict_with
+         WHERE a.conflict_with IS NOT NULL AND a.hardware_id = b.hardware_id
+           AND a.approval = 'approved' AND b.approval = 'approved' AND a.blocked = 0 AND b.blocked = 0
+         ORDER BY a.client_id LIMIT 10000";
+    LIST_EXPIRING (Int) -> (Bytes, Text, Text, Int) =
+        "SELECT client_id, name, 'self-prove', token_expires_at FROM device
+            WHERE token_expires_at < $1 AND blocked = 0
+         UNION ALL SELECT client_id, name, 'pki', pki_not_after FROM device WHERE pki_not_after < $1 AND blocked = 0
+         ORDER BY 4, 1 LIMIT 1000";
     INSERT_DEVICE (Bytes, Text, Text, Text, OptText, Bytes, Bytes, Bytes, Text, Int, Int, Text, Text, Int, OptBytes,
         Text, Text, Int, Text) -> () =
         "INSERT INTO device (client_id, name, name_key, fqdn, hardware_id, signing_thumbprint, signing_certificate,
@@ -51,11 +94,15 @@ stmt! {
         "UPDATE device SET name = $2, name_key = $3, fqdn = $4, hardware_id = $5, encryption_certificate = $6,
             client_version = $7, signs_requests = CASE WHEN signs_requests = 1 THEN 1 ELSE $8 END
          WHERE client_id = $1";
-    SET_METHOD (Bytes, Text, Text, Int) -> () =
-        "UPDATE device SET method = $2, method_reason = $3, method_since = $4
-         WHERE client_id = $1 AND (method <> $2 OR method_reason <> $3)";
+    SET_CREDENTIALS (Bytes, Text, Text, Int, Text, OptInt, OptText, OptBytes, OptBytes, OptBytes, OptBytes, OptText,
+        OptInt, OptText) -> () =
+        "UPDATE device SET method = $2, method_reason = $3, method_since = $4, methods_refused = $5,
+            fell_back_at = $6, join_kind = $7, entra_tenant = $8, entra_device = $9, entra_user = $10,
+            pki_thumbprint = $11, pki_subject = $12, pki_not_after = $13, pki_chain = $14
+         WHERE client_id = $1";
     SET_CONFLICT (Bytes, Bytes) -> () =
         "UPDATE device SET conflict_with = $2 WHERE client_id = $1 AND conflict_with IS NULL";
+    CLEAR_FALL (Bytes) -> () = "UPDATE device SET fell_back_at = NULL WHERE client_id = $1";
     CLEAR_CONFLICT (Bytes) -> () =
         "UPDATE device SET conflict_with = NULL WHERE client_id = $1 OR conflict_with = $1";
     SET_APPROVAL (Bytes, Text, Text, Int) -> () =
@@ -65,17 +112,27 @@ stmt! {
         "UPDATE device SET confirmed_at = $2, token_expires_at = $3, client_version = $4,
             signs_requests = CASE WHEN signs_requests = 1 THEN 1 ELSE $5 END
          WHERE client_id = $1";
-    SET_TOKEN_EXPIRY (Bytes, Int) -> () = "UPDATE device SET token_expires_at = $2 WHERE client_id = $1";
-    SET_LAST_SEEN (Bytes, Int, Text) -> () =
-        "UPDATE device SET last_seen_at = $2, last_seen_via = $3 WHERE client_id = $1 AND last_seen_at < $2";
+    SET_READMITTED (Bytes, Int) -> () =
+        "UPDATE device SET token_expires_at = $2, recovered_at = $2 WHERE client_id = $1";
+    SET_RECOVERED (Bytes, Int) -> () = "UPDATE device SET recovered_at = $2 WHERE client_id = $1";
+    SET_CLONE_SUSPICION (Bytes, OptText) -> () = "UPDATE device SET clone_suspicion = $2 WHERE client_id = $1";
+    SET_LAST_SEEN (Bytes, Int, Text, OptText, OptInt) -> () =
+        "UPDATE device SET last_seen_at = $2, last_seen_via = $3, last_address = $4,
+            clock_skew_ms = coalesce($5, clock_skew_ms)
+         WHERE client_id = $1 AND last_seen_at <= $2";
     SET_HEARTBEAT (Bytes, Text, Int) -> () = "UPDATE device SET heartbeat = $2, heartbeat_at = $3 WHERE client_id = $1";
     SET_POLICY_APPLIED (Bytes, Int, Int) -> () =
         "UPDATE device SET policy_serial = $2, policy_applied_at = $3 WHERE client_id = $1 AND policy_serial <= $2";
     DELETE_DEVICE_REPORTS (Bytes) -> () = "DELETE FROM report WHERE client_id = $1";
     DELETE_DEVICE_MESSAGES (Bytes) -> () = "DELETE FROM message_taken WHERE client_id = $1";
     DELETE_DEVICE_MEMBERSHIPS (Bytes) -> () = "DELETE FROM collection_member WHERE client_id = $1";
+    DELETE_DEVICE_CERTIFICATES (Bytes) -> () = "DELETE FROM device_certificate WHERE client_id = $1";
+    DELETE_DEVICE_POLICY (Bytes) -> () = "DELETE FROM device_policy WHERE client_id = $1";
     DELETE_DEVICE (Bytes) -> () = "DELETE FROM device WHERE client_id = $1";
 }
+
+/// Certificates of one device that are kept: more than any renews before the oldest has ended.
+const KEPT_CERTIFICATES: u32 = 16;
 
 pub(crate) fn find(tx: &mut dyn Tx, id: ClientId) -> Result<Option<Device>, DbError> {
     tx.query_opt(&FIND_DEVICE, &[id.into()])?.as_ref().map(read).transpose()
@@ -98,6 +155,9 @@ pub(crate) fn list(tx: &mut dyn Tx, filter: &DeviceFilter) -> Result<Vec<Device>
         filter.approval.map_or("", Approval::as_str).into(),
         filter.blocked.map_or(-1, i64::from).into(),
         filter.conflicts.into(),
+        (filter.mark == Some(DeviceMark::Suspected)).into(),
+        (filter.mark == Some(DeviceMark::Pki)).into(),
+        (filter.mark == Some(DeviceMark::FellBack)).into(),
         filter.limit.into(),
     ];
     tx.query(&LIST_DEVICES, &values)?.iter().map(read).collect()
@@ -107,25 +167,77 @@ pub(crate) fn has_blocked_hardware(tx: &mut dyn Tx, hardware_id: &str) -> Result
     Ok(tx.query_opt(&FIND_BLOCKED_HARDWARE, &[hardware_id.into()])?.is_some())
 }
 
-/// Another record with this hardware id or, failing that, this name.
+/// Whether a blocked device holds this tenant's device id.
+pub(crate) fn has_blocked_entra(tx: &mut dyn Tx, tenant: Guid, device: Guid) -> Result<bool, DbError> {
+    Ok(tx.query_opt(&FIND_BLOCKED_ENTRA, &[tenant.into(), device.into()])?.is_some())
+}
+
+/// Whether a blocked device has proved this PKI certificate.
+pub(crate) fn has_blocked_certificate(tx: &mut dyn Tx, certificate: Thumbprint) -> Result<bool, DbError> {
+    Ok(tx.query_opt(&FIND_BLOCKED_CERTIFICATE, &[certificate.into()])?.is_some())
+}
+
+/// What two records can claim at the same time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Claim<'c> {
+    Hardware(&'c str),
+    Entra { tenant: Guid, device: Guid },
+    Certificate(Thumbprint),
+    Name(&'c str),
+}
+
+/// Another record that claims the same.
 pub(crate) fn find_rival(
     tx: &mut dyn Tx,
     id: ClientId,
-    hardware_id: Option<&str>,
-    name: &str,
+    claim: Claim<'_>,
 ) -> Result<Option<ClientId>, DbError> {
-    let mut row = None;
-    if let Some(hardware_id) = hardware_id {
-        row = tx.query_opt(&FIND_RIVAL_BY_HARDWARE, &[hardware_id.into(), id.into()])?;
-    }
-    if row.is_none() {
-        row = tx.query_opt(&FIND_RIVAL_BY_NAME, &[name.to_lowercase().into(), id.into()])?;
-    }
-    row.map(|row| row.get(0)).transpose()
+    let row = match claim {
+        Claim::Hardware(hardware) => tx.query_opt(&FIND_RIVAL_BY_HARDWARE, &[hardware.into(), id.into()]),
+        Claim::Entra { tenant, device } => {
+            tx.query_opt(&FIND_RIVAL_BY_ENTRA, &[tenant.into(), device.into(), id.into()])
+        }
+        Claim::Certificate(thumbprint) => {
+            tx.query_opt(&FIND_RIVAL_BY_CERTIFICATE, &[thumbprint.into(), id.into()])
+        }
+        Claim::Name(name) => tx.query_opt(&FIND_RIVAL_BY_NAME, &[name.to_lowercase().into(), id.into()]),
+    };
+    row?.map(|row| row.get(0)).transpose()
 }
 
+/// Approved records that claim the same hardware, in pairs; one may stand in several.
+pub(crate) fn list_rivals(tx: &mut dyn Tx) -> Result<Vec<(ClientId, ClientId)>, DbError> {
+    tx.query(&LIST_RIVALS, &[])?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+}
+
+/// Blocked devices with each of their certificates, registered and PKI.
 pub(crate) fn list_blocked(tx: &mut dyn Tx) -> Result<Vec<(ClientId, Thumbprint)>, DbError> {
     tx.query(&LIST_BLOCKED, &[])?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+}
+
+/// Every certificate of a device: the registered one and those of a PKI.
+pub(crate) fn list_certificates(tx: &mut dyn Tx, id: ClientId) -> Result<Vec<Thumbprint>, DbError> {
+    tx.query(&LIST_CERTIFICATES, &[id.into()])?.iter().map(|row| row.get(0)).collect()
+}
+
+/// Notes a PKI certificate that a device has proved; those that have ended go.
+pub(crate) fn put_certificate(
+    tx: &mut dyn Tx,
+    id: ClientId,
+    pki: &PkiCredential,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    tx.exec(&PUT_CERTIFICATE, &[id.into(), pki.thumbprint.into(), pki.not_after.into(), now.into()])?;
+    tx.exec(&FORGET_CERTIFICATES, &[id.into(), now.into(), KEPT_CERTIFICATES.into()]).map(drop)
+}
+
+/// Device, name, kind and end of each credential that ends before a moment, the earliest first.
+pub(crate) fn list_expiring(
+    tx: &mut dyn Tx,
+    before: Timestamp,
+) -> Result<Vec<(ClientId, String, String, Timestamp)>, DbError> {
+    let rows = tx.query(&LIST_EXPIRING, &[before.into()])?;
+    rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).collect()
 }
 
 pub(crate) fn insert(tx: &mut dyn Tx, device: &Device) -> Result<(), DbError> {
@@ -168,14 +280,29 @@ pub(crate) fn update_facts(tx: &mut dyn Tx, device: &Device) -> Result<(), DbErr
     tx.exec(&UPDATE_FACTS, &values).map(drop)
 }
 
-pub(crate) fn set_method(
-    tx: &mut dyn Tx,
-    id: ClientId,
-    method: Method,
-    reason: &str,
-    now: Timestamp,
-) -> Result<(), DbError> {
-    tx.exec(&SET_METHOD, &[id.into(), method.name().into(), reason.into(), now.into()]).map(drop)
+/// How the device proves itself, with what, and why.
+pub(crate) fn set_credentials(tx: &mut dyn Tx, device: &Device) -> Result<(), DbError> {
+    // A list of plain texts always has a JSON form.
+    let refused = serde_json::to_string(&device.methods_refused).expect("plain data has a JSON form");
+    let entra = device.entra;
+    let pki = device.pki.as_ref();
+    let values = [
+        device.id.into(),
+        device.method.name().into(),
+        (&device.method_reason).into(),
+        device.method_since.into(),
+        refused.into(),
+        device.fell_back_at.into(),
+        device.join.map(join_word).into(),
+        entra.map(|entra| entra.tenant).into(),
+        entra.and_then(|entra| entra.device).into(),
+        entra.and_then(|entra| entra.user).into(),
+        pki.map(|pki| pki.thumbprint).into(),
+        pki.map(|pki| pki.subject.as_str()).into(),
+        pki.map(|pki| pki.not_after).into(),
+        pki.map(|pki| write_chain(&pki.chain)).into(),
+    ];
+    tx.exec(&SET_CREDENTIALS, &values).map(drop)
 }
 
 /// Marks a record as in conflict with another, unless it is in conflict already.
@@ -185,6 +312,10 @@ pub(crate) fn set_conflict(tx: &mut dyn Tx, id: ClientId, with: ClientId) -> Res
 
 pub(crate) fn clear_conflict(tx: &mut dyn Tx, id: ClientId) -> Result<(), DbError> {
     tx.exec(&CLEAR_CONFLICT, &[id.into()]).map(drop)
+}
+
+pub(crate) fn clear_fall(tx: &mut dyn Tx, id: ClientId) -> Result<(), DbError> {
+    tx.exec(&CLEAR_FALL, &[id.into()]).map(drop)
 }
 
 pub(crate) fn set_approval(
@@ -213,12 +344,33 @@ pub(crate) fn set_confirmed(
     tx.exec(&SET_CONFIRMED, &values).map(drop)
 }
 
-pub(crate) fn set_token_expiry(tx: &mut dyn Tx, id: ClientId, expires: Timestamp) -> Result<(), DbError> {
-    tx.exec(&SET_TOKEN_EXPIRY, &[id.into(), expires.into()]).map(drop)
+/// The recovery window starts anew.
+pub(crate) fn set_readmitted(tx: &mut dyn Tx, id: ClientId, now: Timestamp) -> Result<(), DbError> {
+    tx.exec(&SET_READMITTED, &[id.into(), now.into()]).map(drop)
+}
+
+pub(crate) fn set_recovered(tx: &mut dyn Tx, id: ClientId, now: Timestamp) -> Result<(), DbError> {
+    tx.exec(&SET_RECOVERED, &[id.into(), now.into()]).map(drop)
+}
+
+pub(crate) fn set_clone_suspicion(
+    tx: &mut dyn Tx,
+    id: ClientId,
+    suspicion: Option<&str>,
+) -> Result<(), DbError> {
+    tx.exec(&SET_CLONE_SUSPICION, &[id.into(), suspicion.into()]).map(drop)
 }
 
 pub(crate) fn set_last_seen(tx: &mut dyn Tx, id: ClientId, seen: Seen) -> Result<(), DbError> {
-    tx.exec(&SET_LAST_SEEN, &[id.into(), seen.at.into(), seen.via.as_str().into()]).map(drop)
+    let address = seen.contact.address.map(|address| address.to_string());
+    let values = [
+        id.into(),
+        seen.at.into(),
+        seen.contact.via.as_str().into(),
+        address.into(),
+        seen.contact.skew_ms.into(),
+    ];
+    tx.exec(&SET_LAST_SEEN, &values).map(drop)
 }
 
 pub(crate) fn set_heartbeat(
@@ -241,7 +393,14 @@ pub(crate) fn set_policy_applied(
 
 /// Deletes a record and what hangs on it.
 pub(crate) fn delete(tx: &mut dyn Tx, id: ClientId) -> Result<(), DbError> {
-    let steps = [&DELETE_DEVICE_REPORTS, &DELETE_DEVICE_MESSAGES, &DELETE_DEVICE_MEMBERSHIPS, &DELETE_DEVICE];
+    let steps = [
+        &DELETE_DEVICE_REPORTS,
+        &DELETE_DEVICE_MESSAGES,
+        &DELETE_DEVICE_MEMBERSHIPS,
+        &DELETE_DEVICE_CERTIFICATES,
+        &DELETE_DEVICE_POLICY,
+        &DELETE_DEVICE,
+    ];
     steps.into_iter().try_for_each(|step| tx.exec(step, &[id.into()]).map(drop))
 }
 
@@ -265,7 +424,7 @@ fn read(row: &Row) -> Result<Device, DbError> {
         blocked: row.get(13)?,
         block_note: row.get(14)?,
         conflict_with: row.get(15)?,
-        method: parse_method(&method).ok_or_else(|| wrong(16))?,
+        method: method::parse(&method).ok_or_else(|| wrong(16))?,
         method_reason: row.get(17)?,
         method_since: row.get(18)?,
         confirmed_at: row.get(19)?,
@@ -276,11 +435,63 @@ fn read(row: &Row) -> Result<Device, DbError> {
         policy_applied_at: row.get(24)?,
         heartbeat: row.get(25)?,
         heartbeat_at: row.get(26)?,
+        join: row.get::<Option<String>>(27)?.as_deref().and_then(parse_join),
+        methods_refused: json(&row.get::<String>(28)?).ok_or_else(|| wrong(28))?,
+        fell_back_at: row.get(29)?,
+        entra: read_entra(row)?,
+        pki: read_pki(row)?,
+        clock_skew_ms: row.get(37)?,
+        recovered_at: row.get(38)?,
+        clone_suspicion: row
+            .get::<Option<String>>(39)?
+            .map(|text| json(&text).ok_or_else(|| wrong(39)))
+            .transpose()?,
+        last_address: row.get::<Option<String>>(40)?.and_then(|text| text.parse().ok()),
         online: false,
     })
 }
 
-fn parse_method(word: &str) -> Option<Method> {
-    let all = [Method::Certificate, Method::EntraDevice, Method::EntraUser, Method::SiteToken];
-    all.into_iter().find(|method| method.name() == word)
+fn json<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}
+
+fn read_entra(row: &Row) -> Result<Option<DeviceEntra>, DbError> {
+    let Some(tenant) = row.get::<Option<Guid>>(30)? else { return Ok(None) };
+    Ok(Some(DeviceEntra { tenant, device: row.get(31)?, user: row.get(32)? }))
+}
+
+fn read_pki(row: &Row) -> Result<Option<PkiCredential>, DbError> {
+    let Some(thumbprint) = row.get::<Option<Thumbprint>>(33)? else { return Ok(None) };
+    let chain: String = row.get::<Option<String>>(36)?.unwrap_or_default();
+    Ok(Some(PkiCredential {
+        thumbprint,
+        subject: row.get::<Option<String>>(34)?.unwrap_or_default(),
+        not_after: row.get::<Option<Timestamp>>(35)?.unwrap_or_default(),
+        chain: read_chain(&chain).ok_or(DbError::Column { statement: "FIND_DEVICE", column: 36 })?,
+    }))
+}
+
+fn write_chain(chain: &[Vec<u8>]) -> String {
+    chain.iter().map(|der| STANDARD.encode(der)).collect::<Vec<_>>().join(",")
+}
+
+fn read_chain(text: &str) -> Option<Vec<Vec<u8>>> {
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    parts.map(|part| STANDARD.decode(part).ok()).collect()
+}
+
+/// Kinds of join as stored.
+const JOINS: [(Join, &str); 4] = [
+    (Join::Workgroup, "workgroup"),
+    (Join::Domain, "domain"),
+    (Join::Entra, "entra"),
+    (Join::Hybrid, "hybrid"),
+];
+
+fn join_word(join: Join) -> &'static str {
+    JOINS.iter().find(|(kind, _)| *kind == join).map_or("", |(_, word)| word)
+}
+
+fn parse_join(word: &str) -> Option<Join> {
+    JOINS.iter().find(|(_, known)| *known == word).map(|(join, _)| *join)
 }

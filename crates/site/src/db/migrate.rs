@@ -19,6 +19,8 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "site", text: include_str!("migrations/0001_site.sql") },
     Migration { version: 2, name: "device", text: include_str!("migrations/0002_device.sql") },
     Migration { version: 3, name: "policy", text: include_str!("migrations/0003_policy.sql") },
+    Migration { version: 4, name: "trust", text: include_str!("migrations/0004_trust.sql") },
+    Migration { version: 5, name: "credential", text: include_str!("migrations/0005_credential.sql") },
 ];
 
 /// The words of SQLite. Integers are 64 bits wide there whatever they are called, and `STRICT`

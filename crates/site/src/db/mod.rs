@@ -10,7 +10,12 @@
 pub(crate) mod approval;
 pub(crate) mod audit;
 pub(crate) mod bulk_token;
+pub(crate) mod client_settings;
+pub(crate) mod clone;
+pub(crate) mod collection;
+pub(crate) mod crl;
 pub(crate) mod device;
+pub(crate) mod directory;
 mod error;
 pub(crate) mod event;
 pub(crate) mod key;
@@ -26,8 +31,12 @@ pub(crate) mod site;
 pub(crate) mod snapshot;
 mod sqlite;
 mod stmt;
+pub(crate) mod stranded;
+pub(crate) mod tenant;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trust;
+pub(crate) mod user;
 
 use std::path::Path;
 
@@ -134,7 +143,12 @@ pub(crate) fn registered() -> impl Iterator<Item = &'static Stmt> {
         approval::STATEMENTS,
         audit::STATEMENTS,
         bulk_token::STATEMENTS,
+        crl::STATEMENTS,
+        client_settings::STATEMENTS,
+        clone::STATEMENTS,
+        collection::STATEMENTS,
         device::STATEMENTS,
+        directory::STATEMENTS,
         event::STATEMENTS,
         key::STATEMENTS,
         link::STATEMENTS,
@@ -147,6 +161,10 @@ pub(crate) fn registered() -> impl Iterator<Item = &'static Stmt> {
         setting::STATEMENTS,
         site::STATEMENTS,
         snapshot::STATEMENTS,
+        stranded::STATEMENTS,
+        tenant::STATEMENTS,
+        trust::STATEMENTS,
+        user::STATEMENTS,
     ];
     modules.into_iter().flatten().copied()
 }

@@ -1,11 +1,12 @@
-//! Policy bodies, collections and assignments.
+//! Policy bodies and assignments.
 
-use proto::id::ClientId;
+use proto::id::{ClientId, Guid};
 use proto::text::hex;
 use proto::time::Timestamp;
 
 use super::{DbError, Row, Tx, stmt};
-use crate::policy::{ALL_DEVICES, Assignment, Collection, Policy};
+use crate::assignment::{Assignment, UserRef, UserTarget};
+use crate::policy::{ALL_DEVICES, Policy};
 
 /// A policy with its body as stored.
 #[derive(Debug, Clone)]
@@ -32,6 +33,9 @@ impl PolicyRow {
         }
     }
 }
+
+/// Stands for all users of a tenant.
+const EVERY_USER: Guid = Guid::nil();
 
 stmt! {
     NEWEST_REVISION (Text) -> (Int) =
@@ -61,13 +65,23 @@ stmt! {
          WHERE a.collection_id = $2
             OR a.collection_id IN (SELECT collection_id FROM collection_member WHERE client_id = $1)
          ORDER BY a.created_at, a.assignment_id LIMIT 10000";
-    HAS_COLLECTION (Text) -> (Text) = "SELECT collection_id FROM collection WHERE collection_id = $1";
-    INSERT_COLLECTION (Text, Text, Int) -> () =
-        "INSERT INTO collection (collection_id, name, created_at) VALUES ($1, $2, $3)";
-    INSERT_MEMBER (Text, Bytes) -> () =
-        "INSERT INTO collection_member (collection_id, client_id) VALUES ($1, $2)
-         ON CONFLICT (collection_id, client_id) DO NOTHING";
-    LIST_COLLECTIONS () -> (Text, Text) = "SELECT collection_id, name FROM collection ORDER BY name LIMIT 10000";
+    UNASSIGN_FROM (Text) -> () = "DELETE FROM policy_assignment WHERE collection_id = $1";
+    ASSIGN_TO_USERS (Bytes, Text, Text, Bytes, Bytes, Int) -> () =
+        "INSERT INTO user_policy_assignment (assignment_id, policy_id, version, tenant_id, user_id, created_at,
+            changed_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $6)
+         ON CONFLICT (policy_id, tenant_id, user_id)
+         DO UPDATE SET version = excluded.version, changed_at = excluded.changed_at";
+    LIST_USER_ASSIGNMENTS (Bytes, Bytes, Bytes) -> (Bytes, Int, Text, Text, Bytes, Text, Int, Int) =
+        "SELECT a.assignment_id, a.changed_at, p.policy_id, p.version, p.hash, p.category, p.flags, p.created_at
+         FROM user_policy_assignment AS a
+         JOIN policy AS p ON p.policy_id = a.policy_id AND p.version = a.version
+         WHERE a.tenant_id = $1 AND (a.user_id = $2 OR a.user_id = $3)
+         ORDER BY a.created_at, a.assignment_id LIMIT 10000";
+    FIND_TOLD (Bytes) -> (Bytes, Int) = "SELECT digest, changed_at FROM device_policy WHERE client_id = $1";
+    PUT_TOLD (Bytes, Bytes, Int) -> () =
+        "INSERT INTO device_policy (client_id, digest, changed_at) VALUES ($1, $2, $3)
+         ON CONFLICT (client_id) DO UPDATE SET digest = excluded.digest, changed_at = excluded.changed_at";
     POLICY_SERIAL () -> (Int) = "SELECT CAST(coalesce(max(serial), 0) AS BIGINT) FROM policy_serial";
     RAISE_POLICY_SERIAL () -> () =
         "INSERT INTO policy_serial (id, serial) VALUES (1, 1)
@@ -118,32 +132,53 @@ pub(crate) fn assign(
         .map(drop)
 }
 
-pub(crate) fn list_for(tx: &mut dyn Tx, device: ClientId) -> Result<Vec<Assignment>, DbError> {
-    let rows = tx.query(&LIST_ASSIGNMENTS, &[device.into(), ALL_DEVICES.into()])?;
-    rows.iter()
-        .map(|row| Ok(Assignment { id: row.get(0)?, changed_at: row.get(1)?, policy: read_policy(row, 2)? }))
-        .collect()
+/// A collection that goes away has nothing aimed at it.
+pub(crate) fn unassign_from(tx: &mut dyn Tx, collection: &str) -> Result<(), DbError> {
+    tx.exec(&UNASSIGN_FROM, &[collection.into()]).map(drop)
 }
 
-pub(crate) fn has_collection(tx: &mut dyn Tx, id: &str) -> Result<bool, DbError> {
-    Ok(tx.query_opt(&HAS_COLLECTION, &[id.into()])?.is_some())
-}
-
-pub(crate) fn insert_collection(
+/// Aims a version at users; an earlier version's assignment moves on and keeps its id.
+pub(crate) fn assign_to_users(
     tx: &mut dyn Tx,
-    collection: &Collection,
+    id: &str,
+    version: &str,
+    target: UserTarget,
     now: Timestamp,
 ) -> Result<(), DbError> {
-    tx.exec(&INSERT_COLLECTION, &[(&collection.id).into(), (&collection.name).into(), now.into()]).map(drop)
+    let (tenant, user) = match target {
+        UserTarget::User(UserRef { tenant, user }) => (tenant, user),
+        UserTarget::Tenant(tenant) => (tenant, EVERY_USER),
+    };
+    let assignment = crate::random_guid();
+    let values = [assignment.into(), id.into(), version.into(), tenant.into(), user.into(), now.into()];
+    tx.exec(&ASSIGN_TO_USERS, &values).map(drop)
 }
 
-pub(crate) fn insert_member(tx: &mut dyn Tx, collection: &str, device: ClientId) -> Result<(), DbError> {
-    tx.exec(&INSERT_MEMBER, &[collection.into(), device.into()]).map(drop)
+/// What is aimed at a device's collections. The client settings are not among it.
+pub(crate) fn list_for(tx: &mut dyn Tx, device: ClientId) -> Result<Vec<Assignment>, DbError> {
+    let rows = tx.query(&LIST_ASSIGNMENTS, &[device.into(), ALL_DEVICES.into()])?;
+    rows.iter().map(read_assignment).collect()
 }
 
-pub(crate) fn list_collections(tx: &mut dyn Tx) -> Result<Vec<Collection>, DbError> {
-    let rows = tx.query(&LIST_COLLECTIONS, &[])?;
-    rows.iter().map(|row| Ok(Collection { id: row.get(0)?, name: row.get(1)? })).collect()
+/// What is aimed at a user, or at all users of the tenant.
+pub(crate) fn list_for_user(tx: &mut dyn Tx, user: UserRef) -> Result<Vec<Assignment>, DbError> {
+    let values = [user.tenant.into(), user.user.into(), EVERY_USER.into()];
+    tx.query(&LIST_USER_ASSIGNMENTS, &values)?.iter().map(read_assignment).collect()
+}
+
+/// The hash of the list that a device was told last, and when it changed.
+pub(crate) fn find_told(tx: &mut dyn Tx, device: ClientId) -> Result<Option<(Vec<u8>, Timestamp)>, DbError> {
+    let row = tx.query_opt(&FIND_TOLD, &[device.into()])?;
+    row.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
+}
+
+pub(crate) fn put_told(
+    tx: &mut dyn Tx,
+    device: ClientId,
+    digest: &[u8],
+    changed_at: Timestamp,
+) -> Result<(), DbError> {
+    tx.exec(&PUT_TOLD, &[device.into(), digest.into(), changed_at.into()]).map(drop)
 }
 
 pub(crate) fn serial(tx: &mut dyn Tx) -> Result<u64, DbError> {
@@ -166,6 +201,10 @@ fn read(row: &Row) -> Result<PolicyRow, DbError> {
         revision: row.get(6)?,
         created_at: row.get(7)?,
     })
+}
+
+fn read_assignment(row: &Row) -> Result<Assignment, DbError> {
+    Ok(Assignment { id: row.get(0)?, changed_at: row.get(1)?, policy: read_policy(row, 2)? })
 }
 
 fn read_policy(row: &Row, first: usize) -> Result<Policy, DbError> {

@@ -6,17 +6,20 @@ use super::{DbError, Row, Tx, Value, stmt};
 use crate::role::{Role, RoleMode};
 
 stmt! {
-    LIST_ROLES () -> (Int, Text, Text, Text, Text, Int, Int) =
-        "SELECT role_id, name, kind, internal_url, mode, gateway_traffic, created_at
+    LIST_ROLES () -> (Int, Text, Text, Text, Text, Int, Int, Int) =
+        "SELECT role_id, name, kind, internal_url, mode, gateway_traffic, created_at, demand_client_certificate
          FROM role ORDER BY role_id LIMIT 10000";
-    FIND_ROLE (Int) -> (Int, Text, Text, Text, Text, Int, Int) =
-        "SELECT role_id, name, kind, internal_url, mode, gateway_traffic, created_at FROM role WHERE role_id = $1";
+    FIND_ROLE (Int) -> (Int, Text, Text, Text, Text, Int, Int, Int) =
+        "SELECT role_id, name, kind, internal_url, mode, gateway_traffic, created_at, demand_client_certificate
+         FROM role WHERE role_id = $1";
     NEWEST_ROLE () -> (Int) = "SELECT CAST(coalesce(max(role_id), 0) AS BIGINT) FROM role";
-    INSERT_ROLE (Int, Text, Text, Text, Text, Int, Int) -> () =
-        "INSERT INTO role (role_id, name, kind, internal_url, mode, gateway_traffic, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)";
-    UPDATE_ROLE (Int, Text, Text, Int) -> () =
-        "UPDATE role SET internal_url = $2, mode = $3, gateway_traffic = $4 WHERE role_id = $1";
+    INSERT_ROLE (Int, Text, Text, Text, Text, Int, Int, Int) -> () =
+        "INSERT INTO role (role_id, name, kind, internal_url, mode, gateway_traffic, created_at,
+            demand_client_certificate)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    UPDATE_ROLE (Int, Text, Text, Int, Int) -> () =
+        "UPDATE role SET internal_url = $2, mode = $3, gateway_traffic = $4, demand_client_certificate = $5
+         WHERE role_id = $1";
     DELETE_ROLE (Int) -> () = "DELETE FROM role WHERE role_id = $1";
 }
 
@@ -43,6 +46,7 @@ pub(crate) fn insert(tx: &mut dyn Tx, role: &Role) -> Result<(), DbError> {
         role.mode.as_str().into(),
         role.gateway_traffic.into(),
         role.created_at.into(),
+        role.demand_client_certificate.into(),
     ];
     tx.exec(&INSERT_ROLE, &values).map(drop)
 }
@@ -53,6 +57,7 @@ pub(crate) fn update(tx: &mut dyn Tx, role: &Role) -> Result<(), DbError> {
         (&role.internal_url).into(),
         role.mode.as_str().into(),
         role.gateway_traffic.into(),
+        role.demand_client_certificate.into(),
     ];
     tx.exec(&UPDATE_ROLE, &values).map(drop)
 }
@@ -76,5 +81,6 @@ fn read(row: &Row) -> Result<Role, DbError> {
         mode: RoleMode::parse(&mode).ok_or(DbError::Column { statement: "LIST_ROLES", column: 4 })?,
         gateway_traffic: row.get(5)?,
         created_at: row.get(6)?,
+        demand_client_certificate: row.get(7)?,
     })
 }

@@ -7,14 +7,18 @@ use aws_lc_rs::rand;
 use proto::time::Timestamp;
 use proto::trust::Purpose;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose as Usage, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, SanType, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose as Usage, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RevocationReason, RevokedCertParams, SanType, SerialNumber,
+    date_time_ymd,
 };
 use zeroize::Zeroizing;
 
 /// Clocks of devices and hosts lag; a certificate made now must be valid for them.
 const BACKDATE: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
+/// How long a revocation list of the site counts.
+const CRL_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 /// A certificate could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -139,9 +143,8 @@ impl Profile {
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, self.common_name());
         params.serial_number = Some(random_serial()?);
-        let seconds = |moment: Timestamp| Duration::from_secs(u64::try_from(moment.seconds()).unwrap_or(0));
-        params.not_before = date_time_ymd(1970, 1, 1) + seconds(now.minus(BACKDATE));
-        params.not_after = date_time_ymd(1970, 1, 1) + seconds(now.plus(self.lifetime()));
+        params.not_before = date_time_ymd(1970, 1, 1) + since_epoch(now.minus(BACKDATE));
+        params.not_after = date_time_ymd(1970, 1, 1) + since_epoch(now.plus(self.lifetime()));
         params.is_ca = match self {
             Self::Root => IsCa::Ca(BasicConstraints::Constrained(1)),
             Self::Intermediate(_) => IsCa::Ca(BasicConstraints::Constrained(0)),
@@ -179,6 +182,36 @@ pub(crate) fn issue(
     let mut chain = vec![certificate.der().to_vec()];
     chain.extend_from_slice(issuer.chain);
     Ok(IssuedCertificate { chain, key: key.serialize_der().into() })
+}
+
+/// Makes an issuer's revocation list: serials with the moment of revocation. Its number is the
+/// moment in seconds, so a later list has a higher one without anything to remember.
+pub(crate) fn issue_crl(
+    issuer: &Authority<'_>,
+    revoked: &[(Vec<u8>, Timestamp)],
+    now: Timestamp,
+) -> Result<Vec<u8>, CertificateError> {
+    let authority = Issuer::from_ca_cert_der(&issuer.certificate.into(), KeyPair::try_from(issuer.key)?)?;
+    let epoch = date_time_ymd(1970, 1, 1);
+    let entry = |(serial, at): &(Vec<u8>, Timestamp)| RevokedCertParams {
+        serial_number: SerialNumber::from_slice(serial),
+        revocation_time: epoch + since_epoch(*at),
+        reason_code: Some(RevocationReason::CessationOfOperation),
+        invalidity_date: None,
+    };
+    let params = CertificateRevocationListParams {
+        this_update: epoch + since_epoch(now),
+        next_update: epoch + since_epoch(now.plus(CRL_LIFETIME)),
+        crl_number: SerialNumber::from(u64::try_from(now.seconds()).unwrap_or(0)),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.iter().map(entry).collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    Ok(params.signed_by(&authority)?.der().to_vec())
+}
+
+fn since_epoch(moment: Timestamp) -> Duration {
+    Duration::from_secs(u64::try_from(moment.seconds()).unwrap_or(0))
 }
 
 /// 127 random bits: RFC 5280 wants a positive number, R66 an unguessable one.

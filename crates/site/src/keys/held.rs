@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Authority, CertificateError, IssuedCertificate, KeyFile, KeyPurpose, KeyState, Profile, Ring, RingEntry,
-    RingError, SealError, ServerNames, SigningKey, issue, issue_root,
+    RingError, SealError, ServerNames, SigningKey, issue, issue_crl, issue_root,
 };
 
 /// One row of the key table: certificate in the clear, private key sealed.
@@ -183,6 +183,22 @@ impl SiteKeys {
 
     pub(crate) fn root_authority(&self) -> Authority<'_> {
         Authority { chain: &[], certificate: &self.root.certificate, key: &self.root.key }
+    }
+
+    /// The site's own authorities: never to be trusted for anything else (R8).
+    pub(crate) fn authority_certificates(&self) -> [Vec<u8>; 3] {
+        [&self.root, &self.link, &self.role].map(|authority| authority.certificate.clone())
+    }
+
+    /// The revocation list of link certificates.
+    pub(crate) fn link_crl(
+        &self,
+        revoked: &[(Vec<u8>, Timestamp)],
+        now: Timestamp,
+    ) -> Result<Vec<u8>, CertificateError> {
+        let chain = [self.link.certificate.clone()];
+        let issuer = Authority { chain: &chain, certificate: &self.link.certificate, key: &self.link.key };
+        issue_crl(&issuer, revoked, now)
     }
 
     /// Site signing certificate first, then its intermediate.

@@ -5,7 +5,7 @@ mod held;
 mod key_file;
 mod ring;
 
-pub(crate) use certificate::{Authority, Profile, issue, issue_root};
+pub(crate) use certificate::{Authority, Profile, issue, issue_crl, issue_root};
 pub use certificate::{CertificateError, IssuedCertificate, ServerNames};
 pub use held::{KeyLoadError, SignError};
 pub(crate) use held::{KeyRecord, NewKey, SiteKeys, verifying_certificates};

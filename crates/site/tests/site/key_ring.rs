@@ -1,10 +1,14 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use proto::snapshot::Publication;
-use proto::token::TokenError;
+use proto::token::{KeySet, TokenError};
 use proto::trust::{Purpose, SiteRoot};
 use site::keys::{KeyState, ServerNames};
-use site::{By, KeyError, NewBulkToken, OpenError, Site};
+use site::{By, CcmSubject, Evidence, KeyError, NewBulkToken, NewGateway, OpenError, Site};
 
-use crate::support::{TestSite, anna, clock, config, init_config, now};
+use crate::support::{TestSite, anna, clock, config, device, init_config, key_of, now};
 
 async fn ring(site: &Site) -> Vec<(KeyState, proto::id::Guid)> {
     let keys = site.list_keys().await.unwrap();
@@ -37,6 +41,84 @@ async fn rotation_breaks_no_token_and_the_old_key_goes_when_its_last_token_has_e
     assert_eq!(test.site.current_snapshot().token_certificates.len(), 2);
     assert!(matches!(test.site.token_keys().verify(&old), Err(TokenError::UnknownKey(_))));
     assert!(test.site.token_keys().verify(&new).is_ok());
+}
+
+#[tokio::test]
+async fn rotation_under_load_refuses_no_good_token() {
+    let test = TestSite::new().await;
+    let id = test.site.register_client(None, device(1), Evidence::None).await.unwrap().client_id;
+    let subject = CcmSubject::Device { device: id, key: key_of(1) };
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut load = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (site, stop) = (test.site.clone(), Arc::clone(&stop));
+        load.spawn(async move {
+            // What a gateway verifies with is what was published before, so both are asked.
+            let mut tokens = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let token = site.issue_ccm_token(subject).await.unwrap().text;
+                site.token_keys().verify(&token).unwrap();
+                published_keys(&site).verify(&token).unwrap();
+                tokens.push(token);
+                tokio::task::yield_now().await;
+            }
+            tokens
+        });
+    }
+    for _ in 0..3 {
+        test.site.rotate_token_key(&anna()).await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let tokens: Vec<_> = load.join_all().await.concat();
+    let signers: HashSet<_> =
+        tokens.iter().map(|token| token.split('.').next().unwrap().to_owned()).collect();
+    assert!(signers.len() >= 3, "{} tokens by {} keys", tokens.len(), signers.len());
+    let (own, published) = (test.site.token_keys(), published_keys(&test.site));
+    for token in &tokens {
+        assert!(
+            own.verify(token).is_ok() && published.verify(token).is_ok(),
+            "the first as well as the last"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_ring_waits_for_gateways_that_do_not_know_the_next_key_yet() {
+    let test = TestSite::new().await;
+    let site = &test.site;
+    let new = NewGateway { name: "gw1".into(), host: "g".into(), address: "g:443".into() };
+    let gateway = site.add_gateway(&anna(), new).await.unwrap().gateway;
+    let report = |version| {
+        let state = proto::link::GatewayState { gateway, tunnels: 1, shards: 1, version, problem: None };
+        site.record_gateway_state(proto::id::Guid::nil(), state);
+    };
+    report(site.current_snapshot().version);
+    site.rotate_token_key(&anna()).await.unwrap();
+    let next = in_state(site, KeyState::Next).await;
+    let rotation = tokio::spawn({
+        let site = site.clone();
+        async move { site.rotate_token_key(&anna()).await }
+    });
+    // Long enough for the ring to move if it did not wait: the new key is made first, then written.
+    for _ in 0..3000 {
+        assert_eq!(in_state(site, KeyState::Next).await, next);
+    }
+    assert!(!rotation.is_finished());
+    report(site.current_snapshot().version);
+    rotation.await.unwrap().unwrap();
+    assert_eq!(in_state(site, KeyState::Current).await, next);
+    // A key that is known to somebody else must go, whoever has heard of it.
+    let current = in_state(site, KeyState::Current).await;
+    site.drop_token_key(&anna(), current).await.unwrap();
+    test.advance(61);
+    site.rotate_token_key(&anna()).await.unwrap();
+}
+
+/// The keys that gateways have.
+fn published_keys(site: &Site) -> KeySet {
+    let snapshot = site.current_snapshot();
+    let certificates = snapshot.token_certificates.iter().map(|certificate| certificate.der.as_slice());
+    KeySet::new(snapshot.hierarchy, certificates).unwrap()
 }
 
 #[tokio::test]

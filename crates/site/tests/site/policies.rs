@@ -1,7 +1,10 @@
 use proto::request::policy_body::{CimValue, PolicyBody};
 use proto::text::hex;
 use proto::trust::verify_rsa;
-use site::{Evidence, NewGateway, NewPolicy, NewRole, PolicyError, PolicyProtection, RoleMode, flags};
+use site::{
+    Evidence, NewGateway, NewPolicy, NewRole, PolicyError, PolicyProtection, RoleMode, UserRef, UserTarget,
+    flags,
+};
 
 use crate::support::{TestSite, anna, device, now};
 
@@ -117,4 +120,65 @@ async fn rules_that_are_no_xml_are_refused() {
         let new = NewPolicy { rules: rules.into(), ..new_policy(PolicyProtection::Public) };
         assert!(matches!(test.site.add_policy(&anna(), new).await, Err(PolicyError::Xml)), "{rules}");
     }
+}
+
+#[tokio::test]
+async fn a_policy_for_users_reaches_the_user_on_a_device_and_no_device() {
+    let test = TestSite::new().await;
+    let device = registered(&test, 1).await;
+    let guid = |byte| proto::id::Guid::from_bytes([byte; 16]);
+    let anybody = UserRef { tenant: guid(1), user: guid(2) };
+    let (other, stranger) = (UserRef { user: guid(3), ..anybody }, UserRef { tenant: guid(9), ..anybody });
+    let new = || new_policy(PolicyProtection::Public);
+    let mine = test.site.add_user_policy(&anna(), new(), UserTarget::User(anybody)).await.unwrap();
+    test.advance(1);
+    let all = test.site.add_user_policy(&anna(), new(), UserTarget::Tenant(guid(1))).await.unwrap();
+    let ids = async |user| {
+        let signed = test.site.policy_for_user(device, user).await.unwrap();
+        verify_rsa(&signed.chain[0], &signed.manifest.bytes(), &signed.signature).unwrap();
+        assert_eq!(signed.manifest.device, device);
+        signed.set.assignments.into_iter().map(|given| given.policy.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(anybody).await, [mine.id.clone(), all.id.clone()]);
+    assert_eq!(ids(other).await, std::slice::from_ref(&all.id));
+    assert!(ids(stranger).await.is_empty());
+    assert_eq!(test.site.list_assignments(device).await.unwrap().assignments.len(), 1, "settings only");
+    let body = test.site.find_policy_body(&mine.id, &mine.hash).await.unwrap().unwrap();
+    assert!(proto::text::decode_with_bom(&body.bytes).unwrap().contains("PolicyType=\"User\""));
+
+    // A new version moves the assignment; a device whose settings say no gets none.
+    let id = mine.id.parse().ok();
+    let newer = NewPolicy { id, ..new() };
+    test.advance(1);
+    let newer = test.site.add_user_policy(&anna(), newer, UserTarget::User(anybody)).await.unwrap();
+    let set = test.site.policy_for_user(device, anybody).await.unwrap().set;
+    assert_eq!((set.assignments.len(), &set.assignments[0].policy), (2, &newer));
+    let off = site::ClientSettingsChange {
+        values: [("EnableUserPolicy".to_owned(), "no".to_owned())].into(),
+        ..Default::default()
+    };
+    test.site.set_client_settings(&anna(), "default", off).await.unwrap();
+    assert!(ids(anybody).await.is_empty());
+    let both = NewPolicy { collection: Some("All devices".into()), ..new() };
+    let refused = test.site.add_user_policy(&anna(), both, UserTarget::Tenant(guid(1))).await;
+    assert!(matches!(refused, Err(PolicyError::UsersAndDevices)));
+}
+
+#[tokio::test]
+async fn a_policy_aimed_at_two_collections_is_told_once_in_its_newest_version() {
+    let test = TestSite::new().await;
+    let device = registered(&test, 1).await;
+    for name in ["A", "B"] {
+        test.site.add_collection(&anna(), name, vec![device]).await.unwrap();
+    }
+    let aimed = |id, name: &str| NewPolicy {
+        id,
+        collection: Some(name.into()),
+        ..new_policy(PolicyProtection::Public)
+    };
+    let first = test.site.add_policy(&anna(), aimed(None, "A")).await.unwrap();
+    test.advance(1);
+    let second = test.site.add_policy(&anna(), aimed(first.id.parse().ok(), "B")).await.unwrap();
+    let set = test.site.list_assignments(device).await.unwrap();
+    assert_eq!((set.assignments.len(), &set.assignments[1].policy), (2, &second));
 }

@@ -173,3 +173,23 @@ async fn settings_are_checked_and_say_when_they_weaken() {
     let alarms = test.site.list_alarms().await.unwrap();
     assert_eq!(alarms.iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), ["setting", "approval-rule"]);
 }
+
+#[tokio::test]
+async fn it_is_known_which_gateways_have_taken_a_version() {
+    let test = TestSite::new().await;
+    let site = &test.site;
+    let one = site.add_gateway(&anna(), new_gateway("gw1")).await.unwrap().gateway;
+    let two = site.add_gateway(&anna(), new_gateway("gw2")).await.unwrap().gateway;
+    let connector = proto::id::Guid::from_bytes([3; 16]);
+    let report = |gateway, version| {
+        let state = proto::link::GatewayState { gateway, tunnels: 1, shards: 1, version, problem: None };
+        site.record_gateway_state(connector, state);
+    };
+    report(one, 5);
+    report(two, 4);
+    let has = site.acknowledgements(5).await.unwrap();
+    assert_eq!((has.acknowledged, has.all), (1, 2));
+    assert_eq!(has.waiting, ["gw2"]);
+    report(two, 6);
+    assert_eq!(site.acknowledgements(5).await.unwrap().acknowledged, 2, "a later one counts, too");
+}

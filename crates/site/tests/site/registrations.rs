@@ -42,7 +42,7 @@ async fn another_key_for_secrets_is_audited() {
 async fn a_rule_approves_by_evidence_and_the_record_names_it() {
     let test = TestSite::new().await;
     let stranger = register(&test.site, 1, NOTHING).await;
-    assert_eq!((stranger.approval, stranger.approval_by.as_str()), (Approval::Held, "no rule"));
+    assert_eq!((stranger.approval, stranger.approval_by.as_str()), (Approval::Held, "manual"));
     let outside = Evidence::Network { source: "192.0.2.1".parse().unwrap() };
     assert_eq!(register(&test.site, 2, outside).await.approval, Approval::Held);
     let insider = register(&test.site, 3, inside()).await;
@@ -73,6 +73,10 @@ async fn the_labs_word_counts_in_the_lab_only() {
     assert!(matches!(field.site.seed_device(id, device(1)).await, Err(RegistrationError::NotALab)));
     let lab = TestSite::with(|config| config.lab = true).await;
     assert_eq!(register(&lab.site, 1, Evidence::Lab).await.approval_by, "lab");
+    let mut proved = device(3);
+    proved.credentials.pki = Some(crate::support::certificate(3));
+    let by_rule = lab.site.register_client(None, proved, Evidence::Lab).await.unwrap();
+    assert_eq!(by_rule.approval_by, "pki", "the lab names the rule of the field where one fits");
     assert_eq!(lab.site.seed_device(id, device(2)).await.unwrap().client_id, id);
 }
 

@@ -5,10 +5,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use proto::id::Thumbprint;
-use proto::identity::Method;
 use proto::time::Timestamp;
 use runtime::clock::Clock;
-use site::{By, InitConfig, NewRegistration, SeenVia, Site, SiteConfig};
+use site::{By, Credentials, InitConfig, NewRegistration, PkiCredential, SeenVia, Site, SiteConfig};
 
 /// 2026-09-21, the moment at which every test begins.
 pub(crate) const START: i64 = 1_790_000_000;
@@ -118,12 +117,25 @@ pub(crate) fn device(number: u32) -> NewRegistration {
         hardware_id: Some(format!("2:{number:08X}")),
         client_version: "0.1.0".to_owned(),
         signs_requests: true,
-        method: Method::SiteToken,
-        method_reason: "no certificate and no tenant".to_owned(),
+        join: None,
+        credentials: Credentials::default(),
+        refused: Vec::new(),
+        method_reason: "it registered with a bulk registration token".to_owned(),
         via: SeenVia::Gateway,
     }
 }
 
 pub(crate) fn key_of(number: u32) -> Thumbprint {
     Thumbprint::of(&device(number).signing_certificate)
+}
+
+/// A PKI certificate by number, good for a year.
+pub(crate) fn certificate(number: u32) -> PkiCredential {
+    let leaf = format!("PKI certificate {number}").into_bytes();
+    PkiCredential {
+        thumbprint: Thumbprint::of(&leaf),
+        subject: format!("CN=PC{number}"),
+        not_after: Timestamp::from_seconds(START + 365 * 86_400),
+        chain: vec![leaf, b"intermediate".to_vec()],
+    }
 }

@@ -89,12 +89,48 @@ fn the_rest_of_the_published_words_does_what_it_says() {
 
 #[test]
 fn what_does_nothing_here_is_named_with_its_reason_and_without_its_value() {
-    let options =
-        line("/NoCRLCheck /UsePKICert /source:C:\\secret FSP=host /unheardof:secret WHATEVER=secret")
-            .unwrap();
+    let options = line("/source:C:\\secret FSP=host /unheardof:secret WHATEVER=secret").unwrap();
     let words: Vec<_> = options.notes.iter().map(|note| note.word.as_str()).collect();
-    assert_eq!(words, ["/nocrlcheck", "/usepkicert", "/source", "FSP", "/unheardof", "WHATEVER"]);
+    assert_eq!(words, ["/source", "FSP", "/unheardof", "WHATEVER"]);
     assert!(options.notes.iter().all(|note| !note.hint.is_empty() && !note.word.contains("secret")));
+}
+
+#[test]
+fn ways_to_prove_the_device_are_taken_as_they_are_pasted() {
+    let tenant = "9aaf466a-3f40-4468-b3cd-f0010f21f05a";
+    let options = parse(&[
+        "ccmsetup.exe",
+        "/UsePKICert",
+        "/NoCRLCheck",
+        "CCMFIRSTCERT=1",
+        "CCMCERTNAMECHECK=0",
+        "CCMCERTSTORE=/etc/pki/machine",
+        "CCMCERTSEL=SubjectStr:contoso.com",
+        "CCMCERTISSUERS=CN=Contoso Root CA; OU=Servers; O=Contoso, Ltd; C=US | CN=Other Root",
+        &format!("AADTENANTID={}", tenant.to_uppercase()),
+        "AADCLIENTAPPID=0b7c8ab3-9ea1-4ffa-b2b9-8ffdd944bd8b",
+        "AADRESOURCEURI=https://ConfigMgrService",
+    ])
+    .unwrap();
+    let proof = &options.proof;
+    assert!(proof.use_pki_certificate && proof.no_crl_check && options.notes.is_empty());
+    assert!(proof.selection.first && proof.selection.any_name && proof.selection.select.is_some());
+    assert_eq!(proof.selection.issuers.len(), 2);
+    assert_eq!(proof.certificate_store.as_deref(), Some(std::path::Path::new("/etc/pki/machine")));
+    assert_eq!(proof.tenant.unwrap().to_string(), tenant);
+    assert_eq!(proof.resource.as_deref(), Some("https://ConfigMgrService"));
+    // The whole line in one piece of text, with the quotes of the field.
+    let text = format!(
+        "ccmsetup.exe CCMCERTISSUERS=\"CN=Contoso Root CA; O=Contoso\" CCMCERTSEL=\"SubjectAttr:OU = Computers\" CCMHOSTNAME={GATEWAY}"
+    );
+    let options = parse(&[text]).unwrap();
+    assert_eq!(options.proof.selection.issuers.len(), 1);
+    assert!(options.proof.selection.select.is_some() && options.gateways.len() == 1);
+    for wrong in
+        ["CCMCERTSEL=nothing", "CCMCERTISSUERS=nothing", "AADTENANTID=common", "CCMFIRSTCERT=perhaps"]
+    {
+        assert!(line(wrong).is_err(), "{wrong}");
+    }
 }
 
 #[test]

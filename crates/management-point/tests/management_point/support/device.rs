@@ -52,6 +52,12 @@ impl TestDevice {
         Self { public: key.public_key().unwrap(), key, pkcs8, certificate }
     }
 
+    /// The same key under another certificate.
+    pub(crate) fn under(&self, certificate: Vec<u8>) -> Self {
+        let key = RsaSigningKey::from_pkcs8(&self.pkcs8).unwrap();
+        Self { public: key.public_key().unwrap(), key, pkcs8: self.pkcs8.clone(), certificate }
+    }
+
     pub(crate) fn thumbprint(&self) -> Thumbprint {
         Thumbprint::of(&self.certificate)
     }

@@ -7,10 +7,11 @@ use proto::id::{ClientId, Guid};
 use proto::message::SigningKey as _;
 use proto::reason::Reason;
 use proto::time::Timestamp;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::device::{TestDevice, fresh_id};
+use super::tls::TlsClient;
 
 /// A request to be sent.
 #[derive(Clone)]
@@ -105,6 +106,11 @@ impl Ask {
     pub(crate) async fn send(&self, address: SocketAddr) -> Answer {
         send_raw(address, &self.bytes()).await
     }
+
+    /// Over TLS; an error is one of the handshake, or that the answer did not come.
+    pub(crate) async fn send_tls(&self, address: SocketAddr, client: &TlsClient) -> std::io::Result<Answer> {
+        exchange(client.connect(address).await?, &self.bytes()).await
+    }
 }
 
 /// Id and signature of a request.
@@ -176,18 +182,21 @@ pub(crate) async fn send_head(stream: &mut TcpStream, ask: &Ask) -> Answer {
 
 /// Sends these bytes on a connection of their own and reads one answer.
 pub(crate) async fn send_raw(address: SocketAddr, bytes: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    exchange(TcpStream::connect(address).await.unwrap(), bytes).await.unwrap()
+}
+
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> std::io::Result<Answer> {
     // A refusal may come, and the connection close, before all of a request is written.
     let _ = stream.write_all(bytes).await;
     let mut received = Vec::new();
     loop {
         if let Some(answer) = take_apart(&received) {
-            return answer;
+            return Ok(answer);
         }
         let mut piece = vec![0; 16 * 1024];
-        match stream.read(&mut piece).await {
-            Ok(0) | Err(_) => panic!("no whole answer: {:?}", String::from_utf8_lossy(&received)),
-            Ok(length) => received.extend_from_slice(&piece[..length]),
+        match stream.read(&mut piece).await? {
+            0 => panic!("no whole answer: {:?}", String::from_utf8_lossy(&received)),
+            length => received.extend_from_slice(&piece[..length]),
         }
     }
 }

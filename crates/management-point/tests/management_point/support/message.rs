@@ -60,12 +60,23 @@ pub(crate) fn registration_body(
     time: Timestamp,
     proposed: Option<ClientId>,
 ) -> String {
-    let certificate = ClientCertificate { der: device.certificate.clone(), key_type: KeyType::SelfSigned };
-    let property = |name: &str, value: &str| Property { name: name.into(), value: value.into() };
+    registration_with(device, KeyType::SelfSigned, &[("Netbios Name", name)], time, proposed)
+}
+
+/// The same with these properties, and with this word for where its certificate comes from.
+pub(crate) fn registration_with(
+    device: &TestDevice,
+    key_type: KeyType,
+    properties: &[(&str, &str)],
+    time: Timestamp,
+    proposed: Option<ClientId>,
+) -> String {
+    let certificate = ClientCertificate { der: device.certificate.clone(), key_type };
+    let property = |(name, value): &(&str, &str)| Property { name: (*name).into(), value: (*value).into() };
     let details = RegistrationDetails {
         encryption: certificate.clone(),
         signing: certificate,
-        properties: vec![property("Netbios Name", name), property("FQ Name", "pc1.example.org")],
+        properties: properties.iter().chain([&("FQ Name", "pc1.example.org")]).map(property).collect(),
         hint: None,
     };
     let data = RegistrationData {
@@ -115,6 +126,13 @@ pub(crate) fn request_assignments(id: ClientId, cookie: Option<&str>) -> String 
         validation: None,
     }
     .to_xml()
+}
+
+/// The same for the user of the device.
+pub(crate) fn user_assignments(id: ClientId) -> String {
+    let mut asked = RequestAssignments::parse(&request_assignments(id, None)).unwrap();
+    asked.resource = ResourceType::User;
+    asked.to_xml()
 }
 
 /// A location request that anybody may send.
