@@ -246,7 +246,9 @@ mod tests {
         ] {
             assert_eq!(read_fqdns(text), (expected, vec![]), "{text}");
         }
-        for wrong in ["http://gw.example.org", "http://gw/CCM_Proxy_MutualAuth/7", "https://", "gw:0", "user@gw"] {
+        for wrong in
+            ["http://gw.example.org", "http://gw/CCM_Proxy_MutualAuth/7", "https://", "gw:0", "user@gw"]
+        {
             let (hints, errors) = read_fqdns(wrong);
             assert!(hints.is_empty() && errors.len() == 1, "{wrong}");
         }
@@ -264,7 +266,11 @@ mod tests {
             (r#"{"DisAllowCMG": "perhaps"}"#, None),
             (r#"{"DisAllowCMG": null}"#, None),
         ] {
-            assert_eq!(LocalSettings::read(folder_with(text).path()).unwrap().disallow_cmg(), disallow, "{text}");
+            assert_eq!(
+                LocalSettings::read(folder_with(text).path()).unwrap().disallow_cmg(),
+                disallow,
+                "{text}"
+            );
         }
         for text in ["", "[]", "{", "1"] {
             let error = LocalSettings::read(folder_with(text).path()).unwrap_err();

@@ -1,25 +1,29 @@
-//! Inside or on the internet, and which way a request takes. Pure decisions; the driver in
+//! Inside or on the internet, and what may go through a gateway. Pure decisions; the driver in
 //! [`crate::device`] tells what it saw and follows.
 //!
-//! A device counts as inside while a management point there answers it with the site's own
-//! signature. Resolving a name or reaching some host is not enough: that is how devices of
-//! the field stay "on the intranet" in a hotel and never try the gateway.
+//! A device counts as inside while a management point there, or the network-location probe that
+//! the site named, answers it with the site's own signature. Resolving a name or reaching some
+//! host is not enough: that is how devices of the field stay "on the intranet" in a hotel and
+//! never try the gateway.
+//!
+//! A gateway may be forbidden to a device. That is never a dead end: what concerns the
+//! registration still goes through the gateway, and every answer to it says anew whether the
+//! gateway is forbidden. So a permission that is given back reaches a device that never comes
+//! inside again.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::time::Duration;
 
 use proto::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, GatewayAddress, InsideAddress};
 
-/// Failures of one gateway after which another one is taken [docs].
-pub const ROTATION_FAILURES: usize = 5;
-/// The time within which they must fall [docs].
-pub const ROTATION_WINDOW: Duration = Duration::from_mins(10);
 /// Most gateways that a device remembers, from all sources together.
 pub const GATEWAYS: usize = 64;
+/// Most management points inside that a device knows, from all sources together.
+pub const INSIDE: usize = 16;
+/// Addresses of one kind that a log line names.
+const SHOWN: usize = 8;
 
 /// Where the device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,16 +48,20 @@ impl fmt::Display for Locality {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
-    /// Setup said so (`CCMALWAYSINF=1`).
+    /// Setup said so (`CCMALWAYSINF=1`), or a setting of the device (`ClientAlwaysOnInternet`).
     AlwaysInternet,
     /// The device knows no management point inside.
     NothingInsideKnown,
     /// A management point inside answered with the site's signature.
     InsideAnswered,
+    /// The site's network-location probe answered with the site's signature.
+    ProbeAnswered,
     /// Nothing inside answered, and there is a gateway.
     InsideSilent,
     /// Nothing inside answered, and the site forbids this device the gateway.
     GatewayForbidden,
+    /// Nothing inside answered, and a setting of the device (`DisAllowCMG`) forbids the gateway.
+    GatewayForbiddenHere,
     /// Nothing inside answered, and no gateway is known.
     NoGatewayKnown,
     /// Nothing was tried yet.
@@ -66,46 +74,139 @@ impl fmt::Display for Rule {
             Self::AlwaysInternet => "the device is set to be always on the internet",
             Self::NothingInsideKnown => "no management point inside is known",
             Self::InsideAnswered => "a management point inside answered with the site's signature",
+            Self::ProbeAnswered => "the network-location probe answered with the site's signature",
             Self::InsideSilent => "no management point inside answered",
-            Self::GatewayForbidden => "no management point inside answered, and policy forbids the gateway",
+            Self::GatewayForbidden => {
+                "no management point inside answered, and the site forbids this device the gateway"
+            }
+            Self::GatewayForbiddenHere => {
+                "no management point inside answered, and a setting of this device (DisAllowCMG) forbids the gateway"
+            }
             Self::NoGatewayKnown => "no management point inside answered, and no gateway is known",
             Self::NotTriedYet => "nothing was tried yet",
         })
     }
 }
 
+/// Whether the device may use gateways, and who says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Permission {
+    /// It may.
+    Allowed,
+    /// The newest answer of the site that speaks of it forbids it.
+    ForbiddenBySite,
+    /// An administrator of the device forbids it by hand (`DisAllowCMG`), since the site last
+    /// spoke.
+    ForbiddenHere,
+}
+
+impl Permission {
+    /// Whether everything may go through gateways.
+    pub const fn is_allowed(self) -> bool {
+        matches!(self, Self::Allowed)
+    }
+
+    const fn obstacle(self) -> Option<Rule> {
+        match self {
+            Self::Allowed => None,
+            Self::ForbiddenBySite => Some(Rule::GatewayForbidden),
+            Self::ForbiddenHere => Some(Rule::GatewayForbiddenHere),
+        }
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allowed => "allowed",
+            Self::ForbiddenBySite => "forbidden by the site",
+            Self::ForbiddenHere => "forbidden on this device (DisAllowCMG)",
+        })
+    }
+}
+
+/// What the last look inside saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Inside {
+    /// There was none yet.
+    #[default]
+    NotTried,
+    /// A management point answered.
+    Answered,
+    /// No management point did, and the site's probe did.
+    ProbeAnswered,
+    /// Nothing that the site had signed came back.
+    Silent,
+}
+
+impl Inside {
+    /// Whether the device is inside by this look.
+    pub const fn is_reached(self) -> bool {
+        matches!(self, Self::Answered | Self::ProbeAnswered)
+    }
+}
+
 /// What the decision is made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Inputs<'a> {
-    /// Setup's `CCMALWAYSINF`.
+    /// Setup's `CCMALWAYSINF`, or the device's `ClientAlwaysOnInternet`.
     pub always_internet: bool,
-    /// Client setting "enable clients to use a cloud management gateway".
-    pub gateway_allowed: bool,
-    /// Management points inside, in the order of preference.
+    /// Client setting "enable clients to use a cloud management gateway", or `DisAllowCMG`.
+    pub permission: Permission,
+    /// Management points inside that are known.
     pub inside: &'a [InsideAddress],
-    /// Gateways that are known, from setup, policy and locations.
+    /// The network-location probe that the site named.
+    pub probe: Option<&'a InsideAddress>,
+    /// Gateways that are known, from the site, from setup, from `CMGFQDNs`.
     pub gateways: &'a [GatewayAddress],
-    /// What the last attempt inside gave; `None` before the first.
-    pub inside_answered: Option<bool>,
+    /// What the last look inside saw.
+    pub seen: Inside,
 }
 
 impl fmt::Display for Inputs<'_> {
     /// As the log shows them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let answered = match self.inside_answered {
-            Some(true) => "answered",
-            Some(false) => "silent",
-            None => "not tried",
+        let seen = match self.seen {
+            Inside::NotTried => "not tried",
+            Inside::Answered => "answered",
+            Inside::ProbeAnswered => "only the probe answered",
+            Inside::Silent => "silent",
         };
-        write!(
-            f,
-            "always internet: {}, gateway allowed: {}, management points inside: {} ({answered}), gateways known: {}",
-            self.always_internet,
-            self.gateway_allowed,
-            self.inside.len(),
-            self.gateways.len()
-        )
+        let (always, permission) = (self.always_internet, self.permission);
+        write!(f, "always internet: {always}, gateway: {permission}, management points inside: ")?;
+        list(f, self.inside)?;
+        match self.probe {
+            Some(probe) => write!(f, ", probe: {probe}")?,
+            None => f.write_str(", probe: none")?,
+        }
+        write!(f, ", inside: {seen}, gateways: ")?;
+        list(f, self.gateways)
     }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, addresses: &[impl fmt::Display]) -> fmt::Result {
+    if addresses.is_empty() {
+        return f.write_str("none");
+    }
+    for (at, address) in addresses.iter().take(SHOWN).enumerate() {
+        write!(f, "{}{address}", if at == 0 { "" } else { " " })?;
+    }
+    match addresses.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        Some(more) => write!(f, " and {more} more"),
+        None => Ok(()),
+    }
+}
+
+/// What may go through a gateway now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GatewayUse {
+    /// Everything.
+    Everything,
+    /// Only what concerns the registration: its answer says whether more may.
+    Registration,
+    /// Nothing.
+    Nothing,
 }
 
 /// Where the device is, and why.
@@ -115,130 +216,59 @@ pub struct Decision {
     pub locality: Locality,
     /// The rule that gave it.
     pub rule: Rule,
-    /// Whether requests go through a gateway now.
-    pub through_gateway: bool,
+    /// What may go through a gateway.
+    pub gateway: GatewayUse,
+    /// Why not everything may, where that is so.
+    pub obstacle: Option<Rule>,
 }
 
 /// Decides where the device is and which way its requests take.
 pub fn decide(inputs: &Inputs<'_>) -> Decision {
-    // The setting cannot shut out a device that has no other way: it would never hear that it
-    // was lifted again.
-    let allowed = inputs.gateway_allowed || inputs.inside.is_empty();
-    let usable = allowed && !inputs.gateways.is_empty();
-    let outside = |rule| Decision { locality: Locality::Internet, rule, through_gateway: usable };
+    let none_known = inputs.gateways.is_empty();
+    let obstacle = inputs.permission.obstacle().or(none_known.then_some(Rule::NoGatewayKnown));
+    let gateway = match inputs.permission {
+        _ if none_known => GatewayUse::Nothing,
+        Permission::Allowed => GatewayUse::Everything,
+        Permission::ForbiddenBySite => GatewayUse::Registration,
+        Permission::ForbiddenHere => GatewayUse::Nothing,
+    };
+    let outside = |rule| Decision { locality: Locality::Internet, rule, gateway, obstacle };
+    let inside = |rule| {
+        let gateway = GatewayUse::Nothing;
+        Decision { locality: Locality::Intranet, rule, gateway, obstacle: None }
+    };
     if inputs.always_internet {
         return outside(Rule::AlwaysInternet);
     }
-    if inputs.inside.is_empty() {
+    if inputs.inside.is_empty() && inputs.probe.is_none() {
         return outside(Rule::NothingInsideKnown);
     }
-    let inside = |rule| Decision { locality: Locality::Intranet, rule, through_gateway: false };
-    match inputs.inside_answered {
-        Some(true) => inside(Rule::InsideAnswered),
-        None => inside(Rule::NotTriedYet),
-        Some(false) if !inputs.gateway_allowed => outside(Rule::GatewayForbidden),
-        Some(false) if inputs.gateways.is_empty() => outside(Rule::NoGatewayKnown),
-        Some(false) => outside(Rule::InsideSilent),
+    match inputs.seen {
+        Inside::Answered => inside(Rule::InsideAnswered),
+        Inside::ProbeAnswered => inside(Rule::ProbeAnswered),
+        Inside::NotTried => inside(Rule::NotTriedYet),
+        Inside::Silent => outside(obstacle.unwrap_or(Rule::InsideSilent)),
     }
 }
 
 /// Merges the gateways of all sources, the better source first, without doubles and bounded.
 pub fn known_gateways<'a>(sources: impl IntoIterator<Item = &'a [GatewayAddress]>) -> Vec<GatewayAddress> {
-    let mut known: Vec<GatewayAddress> = Vec::new();
-    for gateway in sources.into_iter().flatten() {
-        if known.len() < GATEWAYS && !known.contains(gateway) {
-            known.push(gateway.clone());
+    merged(sources, GATEWAYS)
+}
+
+/// The same for management points inside.
+pub fn known_inside<'a>(sources: impl IntoIterator<Item = &'a [InsideAddress]>) -> Vec<InsideAddress> {
+    merged(sources, INSIDE)
+}
+
+fn merged<'a, A: Clone + PartialEq + 'a>(sources: impl IntoIterator<Item = &'a [A]>, limit: usize) -> Vec<A> {
+    let mut known: Vec<A> = Vec::new();
+    for address in sources.into_iter().flatten() {
+        if known.len() < limit && !known.contains(address) {
+            known.push(address.clone());
         }
     }
     known
-}
-
-/// Which gateway is used, and when another one is taken.
-#[derive(Debug, Default)]
-pub struct Rotation {
-    current: Option<GatewayAddress>,
-    failures: BTreeMap<GatewayAddress, VecDeque<Timestamp>>,
-}
-
-/// A gateway that takes the place of the one used so far.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rotated {
-    /// The new one.
-    pub to: GatewayAddress,
-    /// Its place in the list of known ones, from 1: the number in the field's log line.
-    pub number: usize,
-}
-
-impl Rotation {
-    /// The gateway to use now: the one used so far while it is still known, else one at random.
-    pub fn choose(
-        &mut self,
-        known: &[GatewayAddress],
-        random: u64,
-    ) -> Option<(GatewayAddress, Option<Rotated>)> {
-        if let Some(current) = &self.current
-            && known.contains(current)
-        {
-            return Some((current.clone(), None));
-        }
-        let rotated = self.take_another(known, random)?;
-        Some((rotated.to.clone(), Some(rotated)))
-    }
-
-    /// Notes that the gateway could not be reached; takes another one at random after
-    /// [`ROTATION_FAILURES`] within [`ROTATION_WINDOW`], if there is another.
-    pub fn failed(
-        &mut self,
-        gateway: &GatewayAddress,
-        known: &[GatewayAddress],
-        now: Timestamp,
-        random: u64,
-    ) -> Option<Rotated> {
-        self.failures.retain(|gateway, _| known.contains(gateway));
-        let times = self.failures.entry(gateway.clone()).or_default();
-        times.push_back(now);
-        while times.front().is_some_and(|first| now.since(*first) > ROTATION_WINDOW)
-            || times.len() > ROTATION_FAILURES
-        {
-            times.pop_front();
-        }
-        if times.len() < ROTATION_FAILURES || self.current.as_ref() != Some(gateway) || known.len() < 2 {
-            return None;
-        }
-        self.failures.remove(gateway);
-        self.take_another(known, random)
-    }
-
-    /// Notes that the gateway answered.
-    pub fn succeeded(&mut self, gateway: &GatewayAddress) {
-        self.failures.remove(gateway);
-    }
-
-    /// Another gateway than the current one, for one request that the current one failed.
-    pub fn other_than(
-        &self,
-        failed: &GatewayAddress,
-        known: &[GatewayAddress],
-        random: u64,
-    ) -> Option<GatewayAddress> {
-        let others: Vec<_> = known.iter().filter(|gateway| *gateway != failed).collect();
-        pick(others.len(), random).and_then(|at| others.get(at).map(|gateway| (*gateway).clone()))
-    }
-
-    fn take_another(&mut self, known: &[GatewayAddress], random: u64) -> Option<Rotated> {
-        let current = self.current.take();
-        let others: Vec<_> =
-            known.iter().enumerate().filter(|(_, gateway)| Some(*gateway) != current.as_ref()).collect();
-        let (index, gateway) = *others.get(pick(others.len(), random)?)?;
-        self.current = Some(gateway.clone());
-        Some(Rotated { to: gateway.clone(), number: index + 1 })
-    }
-}
-
-/// A place among `count`, evenly by `random`.
-fn pick(count: usize, random: u64) -> Option<usize> {
-    let count = u64::try_from(count).ok().filter(|count| *count > 0)?;
-    usize::try_from((u128::from(random) * u128::from(count)) >> 64).ok()
 }
 
 /// What the device knows about where it is, kept in its state.
@@ -252,10 +282,23 @@ pub struct Whereabouts {
     pub since: Timestamp,
     /// The address used last.
     pub address: String,
+    /// What the decision was made from, as the log shows it.
+    #[serde(default)]
+    pub inputs: String,
+    /// When it was last looked into.
+    #[serde(default)]
+    pub looked: Option<Timestamp>,
+}
+
+impl Whereabouts {
+    /// Whether the device is inside.
+    pub fn is_inside(&self) -> bool {
+        self.locality == Locality::Intranet
+    }
 }
 
 impl Address {
-    /// The addresses that a decision allows, the first to be tried first.
+    /// Addresses inside as ways to a management point, the first to be tried first.
     pub(crate) fn inside_of(inside: &[InsideAddress]) -> Vec<Self> {
         inside.iter().cloned().map(Self::Inside).collect()
     }
@@ -264,7 +307,9 @@ impl Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use GatewayUse::{Everything, Nothing, Registration};
     use Locality::{Internet, Intranet};
+    use Permission::{Allowed, ForbiddenBySite, ForbiddenHere};
 
     fn gateways(count: u64) -> Vec<GatewayAddress> {
         (0..count)
@@ -272,83 +317,180 @@ mod tests {
             .collect()
     }
 
+    const PERMISSIONS: [Permission; 3] = [Allowed, ForbiddenBySite, ForbiddenHere];
+    const SEEN: [Inside; 4] = [Inside::NotTried, Inside::Answered, Inside::ProbeAnswered, Inside::Silent];
+
+    /// Every combination of inputs, as the decision and the inputs it was made from.
+    fn every_combination(mut check: impl FnMut(&Inputs<'_>, Decision)) {
+        let (mp, probe): (InsideAddress, InsideAddress) =
+            ("mp1".parse().unwrap(), "https://probe".parse().unwrap());
+        let (inside, gateways) = (vec![mp], gateways(2));
+        for always_internet in [false, true] {
+            for permission in PERMISSIONS {
+                for inside in [&[][..], &inside] {
+                    for probe in [None, Some(&probe)] {
+                        for gateways in [&[][..], &gateways] {
+                            for seen in SEEN {
+                                let inputs =
+                                    Inputs { always_internet, permission, inside, probe, gateways, seen };
+                                check(&inputs, decide(&inputs));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_table_of_decisions() {
-        let inside: Vec<InsideAddress> = vec!["mp1".parse().unwrap()];
+        let mp: Vec<InsideAddress> = vec!["mp1".parse().unwrap()];
+        let probe: InsideAddress = "https://probe".parse().unwrap();
         let (one, none) = (gateways(1), Vec::new());
-        for (always, allowed, inside, gateways, answered, expected) in [
-            (false, true, &inside[..], &one, None, (Intranet, Rule::NotTriedYet, false)),
-            (false, true, &inside[..], &one, Some(true), (Intranet, Rule::InsideAnswered, false)),
-            (false, true, &inside[..], &one, Some(false), (Internet, Rule::InsideSilent, true)),
-            (false, false, &inside[..], &one, Some(false), (Internet, Rule::GatewayForbidden, false)),
-            (false, false, &inside[..], &one, Some(true), (Intranet, Rule::InsideAnswered, false)),
-            (false, true, &inside[..], &none, Some(false), (Internet, Rule::NoGatewayKnown, false)),
-            (true, true, &inside[..], &one, Some(true), (Internet, Rule::AlwaysInternet, true)),
-            (true, false, &inside[..], &one, Some(true), (Internet, Rule::AlwaysInternet, false)),
-            (false, true, &[][..], &one, None, (Internet, Rule::NothingInsideKnown, true)),
-            (false, false, &[][..], &one, None, (Internet, Rule::NothingInsideKnown, true)),
-            (false, true, &[][..], &none, None, (Internet, Rule::NothingInsideKnown, false)),
+        let silent = Inside::Silent;
+        for (always_internet, permission, (inside, probe), gateways, seen, expected) in [
+            (false, Allowed, (&mp[..], None), &one, Inside::NotTried, (Intranet, Rule::NotTriedYet, Nothing)),
+            (false, Allowed, (&mp, None), &one, Inside::Answered, (Intranet, Rule::InsideAnswered, Nothing)),
+            (false, Allowed, (&mp, None), &one, silent, (Internet, Rule::InsideSilent, Everything)),
+            (
+                false,
+                ForbiddenBySite,
+                (&mp, None),
+                &one,
+                silent,
+                (Internet, Rule::GatewayForbidden, Registration),
+            ),
+            (
+                false,
+                ForbiddenHere,
+                (&mp, None),
+                &one,
+                silent,
+                (Internet, Rule::GatewayForbiddenHere, Nothing),
+            ),
+            (
+                false,
+                ForbiddenBySite,
+                (&mp, None),
+                &one,
+                Inside::Answered,
+                (Intranet, Rule::InsideAnswered, Nothing),
+            ),
+            (false, Allowed, (&mp, None), &none, silent, (Internet, Rule::NoGatewayKnown, Nothing)),
+            (false, ForbiddenBySite, (&mp, None), &none, silent, (Internet, Rule::GatewayForbidden, Nothing)),
+            (
+                true,
+                Allowed,
+                (&mp, None),
+                &one,
+                Inside::Answered,
+                (Internet, Rule::AlwaysInternet, Everything),
+            ),
+            (
+                true,
+                ForbiddenBySite,
+                (&mp, None),
+                &one,
+                silent,
+                (Internet, Rule::AlwaysInternet, Registration),
+            ),
+            (true, Allowed, (&mp, None), &none, silent, (Internet, Rule::AlwaysInternet, Nothing)),
+            (
+                false,
+                Allowed,
+                (&[], None),
+                &one,
+                Inside::NotTried,
+                (Internet, Rule::NothingInsideKnown, Everything),
+            ),
+            (
+                false,
+                ForbiddenBySite,
+                (&[], None),
+                &one,
+                silent,
+                (Internet, Rule::NothingInsideKnown, Registration),
+            ),
+            (
+                false,
+                Allowed,
+                (&[], Some(&probe)),
+                &one,
+                Inside::NotTried,
+                (Intranet, Rule::NotTriedYet, Nothing),
+            ),
+            (
+                false,
+                Allowed,
+                (&[], Some(&probe)),
+                &one,
+                Inside::ProbeAnswered,
+                (Intranet, Rule::ProbeAnswered, Nothing),
+            ),
+            (
+                false,
+                Allowed,
+                (&mp, Some(&probe)),
+                &one,
+                Inside::ProbeAnswered,
+                (Intranet, Rule::ProbeAnswered, Nothing),
+            ),
+            (false, Allowed, (&mp, Some(&probe)), &one, silent, (Internet, Rule::InsideSilent, Everything)),
         ] {
-            let inputs = Inputs {
-                always_internet: always,
-                gateway_allowed: allowed,
-                inside,
-                gateways,
-                inside_answered: answered,
-            };
+            let inputs = Inputs { always_internet, permission, inside, probe, gateways, seen };
             let decision = decide(&inputs);
-            assert_eq!((decision.locality, decision.rule, decision.through_gateway), expected, "{inputs}");
+            assert_eq!((decision.locality, decision.rule, decision.gateway), expected, "{inputs}");
         }
     }
 
     #[test]
-    fn a_gateway_is_left_after_five_failures_in_ten_minutes() {
-        let known = gateways(3);
-        let mut rotation = Rotation::default();
-        let (first, rotated) = rotation.choose(&known, 0).unwrap();
-        assert_eq!((&first, rotated.unwrap().number), (&known[0], 1));
-        let minute = |n: i64| Timestamp::from_seconds(n * 60);
-        // Four within the window, one of them too old when the fifth comes.
-        for at in [0, 8, 9, 10] {
-            assert_eq!(rotation.failed(&first, &known, minute(at), 0), None);
-        }
-        assert_eq!(rotation.failed(&first, &known, minute(11), 0), None);
-        let rotated = rotation.failed(&first, &known, minute(12), 0).unwrap();
-        assert_eq!((rotated.to.clone(), rotated.number), (known[1].clone(), 2));
-        assert_eq!(rotation.choose(&known, u64::MAX), Some((rotated.to, None)));
+    fn in_every_combination_the_intranet_needs_an_answer_that_the_site_signed_or_an_open_question() {
+        let mut combinations = 0;
+        every_combination(|inputs, decision| {
+            combinations += 1;
+            let knows_inside = !inputs.inside.is_empty() || inputs.probe.is_some();
+            let expected = !inputs.always_internet && knows_inside && inputs.seen != Inside::Silent;
+            assert_eq!(decision.locality == Intranet, expected, "{inputs}");
+        });
+        assert_eq!(combinations, 2 * 3 * 2 * 2 * 2 * 4);
     }
 
     #[test]
-    fn an_answer_makes_former_failures_forgotten() {
-        let known = gateways(2);
-        let mut rotation = Rotation::default();
-        let (first, _) = rotation.choose(&known, 0).unwrap();
-        for second in 0..4 {
-            assert_eq!(rotation.failed(&first, &known, Timestamp::from_seconds(second), 0), None);
-        }
-        rotation.succeeded(&first);
-        assert_eq!(rotation.failed(&first, &known, Timestamp::from_seconds(5), 0), None);
+    fn in_every_combination_a_gateway_carries_what_the_permission_lets_it() {
+        every_combination(|inputs, decision| {
+            let outside = decision.locality == Internet && !inputs.gateways.is_empty();
+            let expected = match inputs.permission {
+                Allowed if outside => Everything,
+                ForbiddenBySite if outside => Registration,
+                _ => Nothing,
+            };
+            assert_eq!(decision.gateway, expected, "{inputs}");
+            // Whoever is turned away hears why.
+            let turned_away = decision.locality == Internet && decision.gateway != Everything;
+            assert_eq!(decision.obstacle.is_some(), turned_away, "{inputs}");
+        });
     }
 
     #[test]
-    fn an_only_gateway_is_kept_whatever_it_does() {
-        let known = gateways(1);
-        let mut rotation = Rotation::default();
-        let (only, _) = rotation.choose(&known, 5).unwrap();
-        for second in 0..20 {
-            assert_eq!(rotation.failed(&only, &known, Timestamp::from_seconds(second), 0), None);
+    fn what_the_log_shows_names_the_values_of_the_run() {
+        let (inside, gateways) = (vec!["mp1".parse().unwrap()], gateways(10));
+        let inputs = Inputs {
+            always_internet: false,
+            permission: ForbiddenHere,
+            inside: &inside,
+            probe: None,
+            gateways: &gateways,
+            seen: Inside::Silent,
+        };
+        let shown = inputs.to_string();
+        for part in [
+            "always internet: false, gateway: forbidden on this device (DisAllowCMG), ",
+            "management points inside: http://mp1, probe: none, inside: silent, ",
+            "gateways: gw0/CCM_Proxy_MutualAuth/7 gw1/",
+            "gw7/CCM_Proxy_MutualAuth/7 and 2 more",
+        ] {
+            assert!(shown.contains(part), "{shown}");
         }
-        assert_eq!(rotation.other_than(&only, &known, 0), None);
-        assert_eq!(rotation.choose(&[], 0), None);
-    }
-
-    #[test]
-    fn a_gateway_that_is_no_longer_known_is_left_at_once() {
-        let known = gateways(3);
-        let mut rotation = Rotation::default();
-        rotation.choose(&known[..1], 0).unwrap();
-        let (now, rotated) = rotation.choose(&known[1..], u64::MAX).unwrap();
-        assert_eq!((now, rotated.unwrap().number), (known[2].clone(), 2));
     }
 
     #[test]

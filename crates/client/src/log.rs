@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use runtime::Clock;
-use runtime::telemetry::{ComponentSpec, Console, DEFAULT_SIZE, Format, Level, LogConfig};
+use runtime::telemetry::{ComponentSpec, Console, DEFAULT_SIZE, Format, Level, LogConfig, LogHandle};
 
 /// Declares a component: its name in the lines and its file.
 macro_rules! components {
@@ -97,6 +97,14 @@ pub fn config(folder: Option<PathBuf>, level: Level, console: Console, clock: Cl
         level,
         max_size: DEFAULT_SIZE,
         ..LogConfig::new(spec(&Component::CcmExec), clock)
+    }
+}
+
+/// Changes how much every component logs.
+pub fn set_level(log: &LogHandle, level: Level) {
+    for (component, _) in log.levels() {
+        // Every name comes from the table itself.
+        let _ = log.set_level(component, level);
     }
 }
 

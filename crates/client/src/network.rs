@@ -138,7 +138,9 @@ fd000000000000000000000000000002 04 40 00 82     eth0
         );
         let busier = ROUTES.replace("\t0001\t0\t7\t", "\t0001\t3\t9\t");
         assert_eq!(ipv4_routes(&busier), ipv4_routes(ROUTES));
-        assert!(ipv4_routes("").is_empty() && ipv6_addresses("x y").is_empty() && ipv4_addresses("?").is_empty());
+        assert!(
+            ipv4_routes("").is_empty() && ipv6_addresses("x y").is_empty() && ipv4_addresses("?").is_empty()
+        );
     }
 
     #[test]

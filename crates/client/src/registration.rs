@@ -15,6 +15,7 @@ use crate::credential::preference::{MethodState, Trigger};
 use crate::device::{CLIENT_VERSION, Device, Outgoing, RequestError, read_reply};
 use crate::log::{field, line};
 use crate::state::{Approval, Registration};
+use crate::place::WordSource;
 use crate::token::{Freshness, Kind, Proof, StoredToken, Wanted, read_claims};
 
 /// The name under which our client registers.
@@ -85,11 +86,13 @@ impl Device {
         if self.client_id().is_some_and(|known| known != registration.client_id) {
             // Another id for the same key: the site forgot the device. Tokens name the old one.
             self.state_mut().self_prove = None;
+            self.state_mut().self_prove_before = None;
             self.state_mut().ccm = None;
         }
         self.state_mut().registration = Some(registration);
         self.save().map_err(RequestError::State)?;
         log_registered(&registration);
+        self.take_permission(response.cloud_gateway, WordSource::Registration)?;
         Ok(registration)
     }
 
@@ -155,7 +158,9 @@ impl Device {
                 renew_from = %token.renew_from,
                 "self-prove token received"
             );
-            self.state_mut().self_prove = Some(token);
+            let before = self.state_mut().self_prove.replace(token);
+            // Kept until the new one was used: should the site not know it, the device is not lost.
+            self.state_mut().self_prove_before = before.filter(|before| now < before.expires);
         }
         let registration =
             Registration { approval: approval(response.approval), confirmed: Some(now), ..known };
@@ -164,6 +169,7 @@ impl Device {
         if known.approval != registration.approval || known.confirmed.is_none() {
             log_registered(&registration);
         }
+        self.take_permission(response.cloud_gateway, WordSource::Confirmation)?;
         Ok(registration)
     }
 

@@ -55,9 +55,9 @@ impl<A: Clone + Ord> Rotation<A> {
         self.current.get_or_insert_with(|| address.clone());
     }
 
-    /// Forgets which one is in use, and every failure: the network is another one.
-    pub fn forget(&mut self) {
-        *self = Self::default();
+    /// Forgets every failure: the network is another one, and says nothing about this one.
+    pub fn forget_failures(&mut self) {
+        self.failures.clear();
     }
 
     /// Notes that the address could not be reached; takes another one at random after
@@ -139,7 +139,8 @@ mod tests {
     #[test]
     fn the_window_is_ten_minutes_to_the_microsecond() {
         let known = gateways(2);
-        for (last, rotates) in [(ROTATION_WINDOW, true), (ROTATION_WINDOW + Duration::from_micros(1), false)] {
+        for (last, rotates) in [(ROTATION_WINDOW, true), (ROTATION_WINDOW + Duration::from_micros(1), false)]
+        {
             let mut rotation = Rotation::default();
             let (first, _) = rotation.choose(&known, 0).unwrap();
             let start = Timestamp::from_seconds(0);
@@ -172,8 +173,12 @@ mod tests {
         for second in 0..20 {
             assert_eq!(rotation.failed(&known[0], &known, Timestamp::from_seconds(second), 0), None);
         }
-        rotation.forget();
-        assert_eq!(rotation.current(), None);
+        for second in 0..4 {
+            assert_eq!(rotation.failed(&known[1], &known, Timestamp::from_seconds(second), 0), None);
+        }
+        rotation.forget_failures();
+        assert_eq!(rotation.failed(&known[1], &known, Timestamp::from_seconds(5), 0), None);
+        assert_eq!(rotation.current(), Some(&known[1]));
     }
 
     #[test]

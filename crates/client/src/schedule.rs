@@ -4,33 +4,32 @@ use std::time::Duration;
 
 use proto::time::Timestamp;
 
+use crate::heartbeat::applied_key;
 use crate::state::State;
 
-/// Time between two heartbeats unless said otherwise [docs].
-pub const HEARTBEAT: Duration = Duration::from_hours(7 * 24);
-/// Time after which the site is asked for its gateways again [docs: every 24 or 25 hours].
+/// Time after which the device looks again where it is and asks the site for its locations, up to a tenth
+/// shorter or longer [docs: every 24 or 25 hours].
 pub const LOCATIONS: Duration = Duration::from_hours(24);
+/// Longest pause between a change of the network and the look that it causes: a whole building changes at
+/// once when its router restarts.
+const NETWORK_CHANGE: Duration = Duration::from_secs(3);
 /// First pause after a failure, at most; doubled with each further one.
 const FAILURE_BASE: Duration = Duration::from_secs(1);
 /// Longest pause after failures: long outages end for all devices within this time.
 const FAILURE_CAP: Duration = Duration::from_mins(5);
-/// A poll that was due earlier because of a renewal is not repeated sooner than this, in case the
-/// renewal brought nothing.
+/// A cycle that was due early because of a renewal is not repeated sooner than this, in case the renewal
+/// brought nothing; doubled with each further one.
 const RENEWAL_GAP: Duration = Duration::from_mins(5);
+/// Longest such pause: a token has most of its life left when its renewal begins.
+const RENEWAL_CAP: Duration = Duration::from_hours(6);
 
 /// Settings of the service.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Intervals {
     /// Time between two policy polls; `None`: as policy says.
     pub poll: Option<Duration>,
-    /// Time between two heartbeats.
-    pub heartbeat: Duration,
-}
-
-impl Default for Intervals {
-    fn default() -> Self {
-        Self { poll: None, heartbeat: HEARTBEAT }
-    }
+    /// Time between two heartbeats; `None`: as policy says.
+    pub heartbeat: Option<Duration>,
 }
 
 /// What the last cycle came to.
@@ -50,23 +49,48 @@ pub struct Schedule {
     failures: u32,
     next: Option<Timestamp>,
     last: Option<Timestamp>,
+    /// Cycles in a row after which a renewal was still due.
+    renewals: u32,
+    /// When the device is to look again where it is.
+    look: Option<Timestamp>,
 }
 
 impl Schedule {
-    /// Whether a cycle is due: at the start, at its time, and when a token wants renewal.
+    /// Whether a cycle is due: at the start, at its time, when the device is to look where it is, and when a
+    /// token wants renewal.
     pub fn is_due(&self, state: &State, now: Timestamp) -> bool {
         let Some(next) = self.next else { return true };
         // A clock that was set back would let us wait for years.
         let set_back = self.last.is_some_and(|last| now < last);
-        now >= next || set_back || (self.failures == 0 && self.renewal_is_due(state, now))
+        let at_ease = self.failures == 0;
+        now >= next || set_back || (at_ease && (self.look_is_due(now) || self.renewal_is_due(state, now)))
+    }
+
+    /// Whether the device is to look again where it is, whatever else is due.
+    pub fn look_is_due(&self, now: Timestamp) -> bool {
+        self.look.is_some_and(|look| now >= look)
+    }
+
+    /// The device looked at `now`; the next regular look comes [`LOCATIONS`] later, with jitter.
+    pub fn looked(&mut self, now: Timestamp, random: u64) {
+        self.look = Some(now.plus(regular(LOCATIONS, random)));
+    }
+
+    /// The device is on another network: the next cycle comes within moments, whatever failed before.
+    pub fn network_changed(&mut self, now: Timestamp, random: u64) {
+        self.failures = 0;
+        self.next = Some(now.plus(runtime::backoff::next(0, NETWORK_CHANGE, NETWORK_CHANGE, random)));
     }
 
     fn renewal_is_due(&self, state: &State, now: Timestamp) -> bool {
-        let outside =
-            state.whereabouts.as_ref().is_some_and(|w| w.locality == crate::location::Locality::Internet);
-        let ccm = state.ccm.as_ref().filter(|_| outside);
-        let due = [ccm, state.self_prove.as_ref()].into_iter().flatten().any(|token| now >= token.renew_from);
-        due && self.last.is_none_or(|last| now.since(last) >= RENEWAL_GAP)
+        let gap = RENEWAL_GAP.saturating_mul(1 << self.renewals.min(10)).min(RENEWAL_CAP);
+        wants_renewal(state, now) && self.last.is_none_or(|last| now.since(last) >= gap)
+    }
+
+    /// Notes after a cycle whether a renewal is still due, so that one that the site refuses is not asked for
+    /// over and over.
+    pub fn note_renewals(&mut self, state: &State, now: Timestamp) {
+        self.renewals = if wants_renewal(state, now) { self.renewals.saturating_add(1) } else { 0 };
     }
 
     /// Sets the next cycle after one that ended at `now`. `random` spreads devices.
@@ -89,6 +113,13 @@ impl Schedule {
     }
 }
 
+/// Whether a token that the device needs where it is wants renewal.
+fn wants_renewal(state: &State, now: Timestamp) -> bool {
+    let outside = state.whereabouts.as_ref().is_some_and(|known| !known.is_inside());
+    let ccm = state.ccm.as_ref().filter(|_| outside);
+    [ccm, state.self_prove.as_ref()].into_iter().flatten().any(|token| now >= token.renew_from)
+}
+
 /// The regular time between polls, up to a tenth shorter or longer.
 fn regular(poll: Duration, random: u64) -> Duration {
     let fifth = poll / 5;
@@ -105,7 +136,7 @@ pub fn heartbeat_is_due(
     now: Timestamp,
 ) -> bool {
     let Some(last) = state.contact.heartbeat else { return true };
-    let told = state.contact.heartbeat_settings == state.policy.settings.version;
+    let told = state.contact.heartbeat_settings.as_deref() == Some(&applied_key(state));
     !sent_in_this_run || moved || !told || now < last || now.since(last) >= interval
 }
 
@@ -169,11 +200,54 @@ mod tests {
             rule: Rule::InsideSilent,
             since: at(0),
             address: String::new(),
+            inputs: String::new(),
+            looked: None,
         });
         assert!(!schedule.is_due(&state, at(late - 1)) && schedule.is_due(&state, at(late)));
         schedule.ended(Outcome::Done, HOUR * 24, at(late), 0);
         assert!(!schedule.is_due(&state, at(late + 1)), "it was just tried");
         assert!(schedule.is_due(&state, at(late + 300)));
+        // What the site does not renew is asked for less and less often.
+        for expected in [600, 1200, 2400] {
+            schedule.note_renewals(&state, at(late));
+            assert!(!schedule.is_due(&state, at(late + expected - 1)), "{expected}");
+            assert!(schedule.is_due(&state, at(late + expected)), "{expected}");
+        }
+        state.ccm = None;
+        schedule.note_renewals(&state, at(late));
+        assert_eq!(schedule.renewals, 0);
+    }
+
+    #[test]
+    fn the_device_looks_where_it_is_about_every_24_hours_however_seldom_it_polls() {
+        let state = State::new(setup());
+        let mut schedule = Schedule::default();
+        schedule.ended(Outcome::Done, HOUR * 24 * 30, at(0), 0);
+        assert!(!schedule.is_due(&state, at(24 * 3600)), "nothing asked for it yet");
+        for (random, earliest, latest) in
+            [(0, 77_760, 77_760), (1 << 63, 86_400, 86_400), (u64::MAX, 95_039, 95_040)]
+        {
+            schedule.looked(at(0), random);
+            assert!(
+                !schedule.is_due(&state, at(earliest - 1)) && schedule.is_due(&state, at(latest)),
+                "{random}"
+            );
+        }
+        // While something fails the pauses after failures count.
+        schedule.ended(Outcome::Transient(Some(FAILURE_CAP)), HOUR, at(100_000), 0);
+        assert!(!schedule.is_due(&state, at(100_000)) && schedule.look_is_due(at(100_000)));
+    }
+
+    #[test]
+    fn another_network_makes_a_cycle_due_within_moments_whatever_failed_before() {
+        let state = State::new(setup());
+        let mut schedule = Schedule::default();
+        for _ in 0..12 {
+            schedule.ended(Outcome::Transient(None), HOUR, at(0), u64::MAX);
+        }
+        assert!(!schedule.is_due(&state, at(3)));
+        schedule.network_changed(at(0), u64::MAX);
+        assert!(!schedule.is_due(&state, at(2)) && schedule.is_due(&state, at(3)));
     }
 
     #[test]
@@ -187,16 +261,20 @@ mod tests {
     #[test]
     fn a_heartbeat_is_due_at_the_start_at_its_time_and_when_there_is_news() {
         let mut state = State::new(setup());
-        let due = |state: &State, sent, moved, now| heartbeat_is_due(state, sent, moved, HEARTBEAT, at(now));
+        let due =
+            |state: &State, sent, moved, now| heartbeat_is_due(state, sent, moved, HOUR * 24 * 7, at(now));
         assert!(due(&state, true, false, 0), "never sent");
         state.contact.heartbeat = Some(at(100));
+        state.contact.heartbeat_settings = Some(applied_key(&state));
         assert!(due(&state, false, false, 101), "first of this run");
         assert!(!due(&state, true, false, 101));
         assert!(due(&state, true, true, 101), "elsewhere");
         assert!(due(&state, true, false, 100 + 7 * 86_400));
         state.policy.settings.version = Some("2.00".into());
         assert!(due(&state, true, false, 101), "new settings");
-        state.contact.heartbeat_settings = Some("2.00".into());
+        state.contact.heartbeat_settings = Some(applied_key(&state));
         assert!(!due(&state, true, false, 101));
+        state.place.by_hand = Some(true);
+        assert!(due(&state, true, false, 101), "what was applied is something else than the site wants");
     }
 }

@@ -3,26 +3,41 @@
 use std::time::Duration;
 
 use proto::reason::Action;
-use proto::time::Timestamp;
 use runtime::Drain;
 
 use crate::credential::preference::Trigger;
-use crate::device::{Device, RequestError};
+use crate::device::{Device, Occasion, RequestError};
 use crate::failure::CallError;
 use crate::location::Locality;
 use crate::log::line;
+use crate::network::{Fingerprint, Watch};
 use crate::platform;
-use crate::policy::PolicyError;
+use crate::policy::{LogLevel, PolicyError};
 use crate::retry::Told;
-use crate::schedule::{Intervals, LOCATIONS, Outcome, Schedule, heartbeat_is_due};
-use crate::state::{StateError, StateFolder, StateLock};
-use crate::token::confirmation_is_due;
+use crate::schedule::{Intervals, Outcome, Schedule, heartbeat_is_due};
+use crate::state::{Registration, StateError, StateFolder, StateLock};
+use crate::token::{Freshness, confirmation_is_due};
 
 /// Time between two looks at the clock. Bounds how late the service notices that time jumped
 /// (sleep of the machine, the lab's clock).
 const TICK: Duration = Duration::from_secs(1);
 /// How long the service lets another process work with the state before it looks again.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the service watches and moves besides the device.
+pub struct Surroundings {
+    /// The fingerprint of the network that the device is on; `None` where it is not to be had.
+    pub network: Box<dyn FnMut() -> Option<Fingerprint> + Send>,
+    /// Sets how much is logged, as the client settings say; `None`: that was settled elsewhere.
+    pub set_log_level: Option<Box<dyn Fn(LogLevel) + Send>>,
+}
+
+impl Default for Surroundings {
+    /// This machine's network, and a log level that policy does not move.
+    fn default() -> Self {
+        Self { network: Box::new(platform::network), set_log_level: None }
+    }
+}
 
 /// Runs until the drain begins. Each cycle reads the state anew, so that what `sync` or `register`
 /// did meanwhile counts.
@@ -31,12 +46,18 @@ pub async fn run(
     folder: StateFolder,
     intervals: Intervals,
     drain: Drain,
+    surroundings: Surroundings,
 ) -> Result<(), StateError> {
+    let Surroundings { mut network, set_log_level } = surroundings;
     let mut schedule = Schedule::default();
+    let mut watch = Watch::default();
+    let mut occasion = Occasion::Start;
     let mut cycles = Cycles {
         intervals,
+        set_log_level,
+        log_level: None,
         heartbeat_sent: false,
-        locations_asked: None,
+        locations: Locations::Wanted,
         register_again: false,
         started: false,
     };
@@ -45,13 +66,29 @@ pub async fn run(
     while !drain.has_started() {
         // By the corrected clock, as everything that a cycle notes.
         let now = device.now();
+        if watch.look(network()) {
+            line!(info, LocationServices, "the network changed; looking where the device is now");
+            schedule.network_changed(now, runtime::id::random());
+            if occasion != Occasion::Start {
+                occasion = Occasion::NetworkChange;
+            }
+        }
         if schedule.is_due(device.state(), now) {
             let Some(lock) = wait_for_turn(&folder, &drain).await? else { break };
             device.reload(folder.load()?);
+            if occasion == Occasion::Poll && schedule.look_is_due(now) {
+                occasion = Occasion::Regular;
+            }
             // A request under way is finished: it may have changed something at the site.
-            let outcome = cycles.run(&mut device).await;
+            let outcome = cycles.run(&mut device, occasion).await;
+            let now = device.now();
+            if occasion != Occasion::Poll {
+                schedule.looked(now, runtime::id::random());
+            }
             let poll = intervals.poll.unwrap_or_else(|| device.state().policy.settings.polling());
-            schedule.ended(outcome, poll, device.now(), runtime::id::random());
+            schedule.ended(outcome, poll, now, runtime::id::random());
+            schedule.note_renewals(device.state(), now);
+            occasion = Occasion::Poll;
             drop(lock);
         }
         tokio::select! {
@@ -78,11 +115,23 @@ async fn wait_for_turn(folder: &StateFolder, drain: &Drain) -> Result<Option<Sta
     }
 }
 
+/// What is known of the site's locations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Locations {
+    /// The site is to be asked: a fresh look was made since it last named them.
+    Wanted,
+    /// It named them.
+    Known,
+}
+
 /// What outlives one cycle.
 struct Cycles {
     intervals: Intervals,
+    set_log_level: Option<Box<dyn Fn(LogLevel) + Send>>,
+    /// The level that was set last.
+    log_level: Option<LogLevel>,
     heartbeat_sent: bool,
-    locations_asked: Option<Timestamp>,
+    locations: Locations,
     /// The site does not know the device's key any more. Inside, where no token is needed, the
     /// device makes itself known again; its key and thereby its id stay the same.
     register_again: bool,
@@ -91,8 +140,8 @@ struct Cycles {
 }
 
 impl Cycles {
-    async fn run(&mut self, device: &mut Device) -> Outcome {
-        match self.steps(device).await {
+    async fn run(&mut self, device: &mut Device, occasion: Occasion) -> Outcome {
+        match self.steps(device, occasion).await {
             Ok(()) => {
                 line!(debug, CcmExec, "cycle done");
                 Outcome::Done
@@ -122,55 +171,56 @@ impl Cycles {
     }
 
     /// Everything that is due, in the order in which one thing needs the other.
-    async fn steps(&mut self, device: &mut Device) -> Result<(), PolicyError> {
-        let before = device.state().whereabouts.as_ref().map(|known| known.locality);
+    async fn steps(&mut self, device: &mut Device, occasion: Occasion) -> Result<(), PolicyError> {
         let request = PolicyError::Request;
-        device.locate().await.map_err(request)?;
-        let place = device.state().whereabouts.as_ref().map(|known| known.locality);
-        let trigger = match (self.started, place == before) {
-            (false, _) => Trigger::ServiceStart,
-            (true, false) => Trigger::NetworkChange,
-            (true, true) => Trigger::RegistrationRefresh,
+        let before = place(device);
+        self.apply_log_level(device);
+        device.look_around(occasion).await.map_err(request)?;
+        let trigger = match occasion {
+            _ if !self.started => Trigger::ServiceStart,
+            Occasion::NetworkChange => Trigger::NetworkChange,
+            _ if place(device) != before => Trigger::NetworkChange,
+            _ => Trigger::RegistrationRefresh,
         };
+        if occasion != Occasion::Poll {
+            self.locations = Locations::Wanted;
+        }
         let method = device.method();
-        let inside = device.state().whereabouts.as_ref().is_some_and(|w| w.locality == Locality::Intranet);
+        let inside = place(device) == Some(Locality::Intranet);
         let registration = match device.state().registration {
             Some(_) if !(self.register_again && inside) => {
-                // A better method is no reason to stop working by the one that works.
-                if let Err(error) = device.refresh(trigger).await {
-                    line!(warn, CcmExec, error = %runtime::telemetry::Chain(&error), "the methods could not be looked at anew");
-                }
+                refresh(device, trigger).await;
                 device.registered().map_err(request)?
             }
             _ => device.register_as(trigger).await.map_err(request)?,
         };
         self.register_again = false;
         self.started = true;
-        let now = device.now();
-        let waits = !registration.approval.is_approved() || registration.confirmed.is_none();
-        if waits || confirmation_is_due(device.state().self_prove.as_ref(), now) {
-            let confirmed = device.confirm().await.map_err(request)?;
-            if !confirmed.approval.is_approved() {
-                line!(info, CcmExec, "the device waits for approval");
-                return Ok(());
+        if !self.confirm(device, registration).await.map_err(request)? {
+            return Ok(());
+        }
+        let policy = device.policy().await?;
+        if policy.settings_changed {
+            self.apply_log_level(device);
+            refresh(device, Trigger::Policy).await;
+        }
+        if device.state().policy.settings.user_policy {
+            let accounts = device.state().credentials.accounts.iter();
+            let users: Vec<_> = accounts.map(|account| account.sid.clone()).collect();
+            for sid in users {
+                // Kept with its reason for `status`; one user's trouble is no other's and not the device's.
+                let _ = device.user_policy(&sid).await;
             }
         }
-        device.policy().await?;
-        let users: Vec<_> =
-            device.state().credentials.accounts.iter().map(|account| account.sid.clone()).collect();
-        for sid in users {
-            // Kept with its reason for `status`; one user's trouble is no other's and not the device's.
-            let _ = device.user_policy(&sid).await;
-        }
-        let due = self.locations_asked.is_none_or(|asked| now < asked || now.since(asked) >= LOCATIONS);
-        if due {
+        if self.locations == Locations::Wanted {
             device.learn_gateways().await.map_err(request)?;
-            self.locations_asked = Some(now);
+            device.learn_inside().await.map_err(request)?;
+            self.locations = Locations::Known;
         }
         // A request may have found the inside gone since the cycle began.
-        let moved = device.state().whereabouts.as_ref().map(|known| known.locality) != before;
-        let moved = moved || device.method() != method;
-        if heartbeat_is_due(device.state(), self.heartbeat_sent, moved, self.intervals.heartbeat, now) {
+        let news = place(device) != before || device.method() != method;
+        let interval = self.intervals.heartbeat.unwrap_or_else(|| device.state().policy.settings.heartbeat());
+        if heartbeat_is_due(device.state(), self.heartbeat_sent, news, interval, device.now()) {
             device.heartbeat().await.map_err(request)?;
             self.heartbeat_sent = true;
         }
@@ -178,6 +228,64 @@ impl Cycles {
             device.clear_failure().map_err(PolicyError::State)?;
         }
         Ok(())
+    }
+
+    /// Confirms the registration where that is due: while the device waits for approval, to renew its
+    /// self-prove token, and to hear whether the gateway is still forbidden to a device that is outside.
+    /// `false`: the device may do no more for now.
+    async fn confirm(&self, device: &mut Device, registration: Registration) -> Result<bool, RequestError> {
+        let waits = !registration.approval.is_approved() || registration.confirmed.is_none();
+        let asks = device.may_only_ask_for_permission();
+        let self_prove = device.state().self_prove.as_ref();
+        if !waits && !asks && !confirmation_is_due(self_prove, device.now()) {
+            return Ok(true);
+        }
+        let counts = self_prove.is_some_and(|token| token.judge(device.now()) != Freshness::Expired);
+        match device.confirm().await {
+            Ok(confirmed) if !confirmed.approval.is_approved() => {
+                line!(info, CcmExec, "the device waits for approval");
+                Ok(false)
+            }
+            Ok(_) if device.may_only_ask_for_permission() => {
+                line!(
+                    info,
+                    LocationServices,
+                    "the site forbids this device the gateway; asking again at the next policy poll"
+                );
+                Ok(false)
+            }
+            Ok(_) => Ok(true),
+            // The token of now still counts, and a lost answer to its renewal costs nothing.
+            Err(error) if !waits && !asks && counts => {
+                line!(warn, ClientIDManagerStartup, error = %runtime::telemetry::Chain(&error), "the self-prove token was not renewed; the present one still counts");
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Logs as much as the client settings say.
+    fn apply_log_level(&mut self, device: &Device) {
+        let level = device.state().policy.settings.log_level;
+        if let (Some(set), Some(level)) = (&self.set_log_level, level)
+            && self.log_level != Some(level)
+        {
+            set(level);
+            self.log_level = Some(level);
+            line!(info, CcmExec, level = level.name(), "log level as the client settings say");
+        }
+    }
+}
+
+/// Where the device is, as last decided.
+fn place(device: &Device) -> Option<Locality> {
+    device.state().whereabouts.as_ref().map(|known| known.locality)
+}
+
+/// Looks at the methods anew. A better method is no reason to stop working by the one that works.
+async fn refresh(device: &mut Device, trigger: Trigger) {
+    if let Err(error) = device.refresh(trigger).await {
+        line!(warn, CcmExec, error = %runtime::telemetry::Chain(&error), "the methods could not be looked at anew");
     }
 }
 

@@ -25,7 +25,9 @@ use crate::credential::ProofSetup;
 use crate::credential::preference::MethodState;
 use crate::credential::state::CredentialState;
 use crate::identity::KeyMaterial;
+use crate::local_settings::{self, LocalSettings, LocalSettingsError};
 use crate::location::Whereabouts;
+use crate::place::PlaceState;
 use crate::policy::PolicyState;
 use crate::token::StoredToken;
 use crate::trust::{Pin, RootOrigin};
@@ -146,7 +148,7 @@ pub struct Contact {
     pub answered: Option<Timestamp>,
     /// The last heartbeat that the site took.
     pub heartbeat: Option<Timestamp>,
-    /// The settings version that this heartbeat reported.
+    /// The applied settings that this heartbeat reported: their version, and a digest of the values.
     pub heartbeat_settings: Option<String>,
     /// The last policy request that was answered.
     pub policy: Option<Timestamp>,
@@ -202,6 +204,12 @@ pub struct State {
     /// What the device proves itself with.
     #[serde(default)]
     pub credentials: CredentialState,
+    /// The self-prove token before the present one, until that one was used: the site may have lost it.
+    #[serde(default)]
+    pub self_prove_before: Option<StoredToken>,
+    /// What it knows about ways to the site.
+    #[serde(default)]
+    pub place: PlaceState,
 }
 
 impl State {
@@ -221,6 +229,8 @@ impl State {
             proof: ProofSetup::default(),
             method: None,
             credentials: CredentialState::default(),
+            self_prove_before: None,
+            place: PlaceState::default(),
         }
     }
 }
@@ -280,6 +290,14 @@ pub trait Store: Send + Sync {
     /// The lists that are kept.
     fn revocations(&self) -> Vec<Revocations> {
         Vec::new()
+    }
+    /// The settings that an administrator of the device may have written. A store without any has none.
+    fn local_settings(&self) -> Result<LocalSettings, LocalSettingsError> {
+        Ok(LocalSettings::default())
+    }
+    /// Writes them.
+    fn save_local_settings(&self, _settings: &LocalSettings) -> Result<(), LocalSettingsError> {
+        Ok(())
     }
 }
 
@@ -408,7 +426,7 @@ impl StateFolder {
     pub fn remove(self, lock: StateLock) -> Result<(), StateError> {
         let failed = |path: PathBuf| move |source| StateError::Io { path, action: "removed", source };
         // The state first: whatever happens then, no device is set up here any more.
-        for name in [STATE_FILE, KEY_FILE, CERTIFICATE_FILE] {
+        for name in [STATE_FILE, KEY_FILE, CERTIFICATE_FILE, local_settings::FILE] {
             let path = self.path.join(name);
             missing_is_fine(fs::remove_file(&path)).map_err(failed(path))?;
         }
@@ -478,6 +496,14 @@ impl Store for StateFolder {
 
     fn revocations(&self) -> Vec<Revocations> {
         self.read_revocations()
+    }
+
+    fn local_settings(&self) -> Result<LocalSettings, LocalSettingsError> {
+        LocalSettings::read(&self.path)
+    }
+
+    fn save_local_settings(&self, settings: &LocalSettings) -> Result<(), LocalSettingsError> {
+        settings.write(&self.path)
     }
 }
 

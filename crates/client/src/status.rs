@@ -12,6 +12,7 @@ use crate::credential::revocation;
 use crate::device::CLIENT_VERSION;
 use crate::doctor::clock_text;
 use crate::identity::KeyMaterial;
+use crate::place;
 
 use crate::state::{Approval, Failure, State};
 use crate::token::Freshness;
@@ -80,6 +81,12 @@ pub struct Status {
     pub locality_reason: Option<String>,
     /// Since when.
     pub locality_since: Option<String>,
+    /// What it was decided from.
+    pub locality_inputs: Option<String>,
+    /// When the device last looked.
+    pub locality_looked: Option<String>,
+    /// Whether the device may use gateways, who says so, and when.
+    pub gateway_permission: String,
     /// The address used last.
     pub address: Option<String>,
     /// Gateways that are known.
@@ -216,11 +223,7 @@ impl Status {
             settings.revocation_check,
         );
         let time = |time: Option<Timestamp>| time.map(Timestamp::iso8601);
-        let gateways = crate::location::known_gateways([
-            &*state.policy.settings.gateways,
-            &*state.located_gateways,
-            &*state.setup.gateways,
-        ]);
+        let gateways = place::gateways(state);
         Self {
             name: state.setup.name.clone(),
             client_id: state.registration.map(|registration| registration.client_id),
@@ -289,7 +292,10 @@ impl Status {
             locality_since: whereabouts.map(|w| w.since.iso8601()),
             address: whereabouts.map(|w| w.address.clone()).filter(|address| !address.is_empty()),
             gateways: gateways.iter().map(ToString::to_string).collect(),
-            inside: state.setup.inside.iter().map(ToString::to_string).collect(),
+            inside: place::management_points(state).iter().map(ToString::to_string).collect(),
+            gateway_permission: place::permission_text(state),
+            locality_inputs: whereabouts.map(|w| w.inputs.clone()).filter(|inputs| !inputs.is_empty()),
+            locality_looked: time(whereabouts.and_then(|w| w.looked)),
             site_root_sha256: state.trust.root.as_ref().map(|root| Thumbprint::of(&root.0).to_string()),
             site_root_origin: state.trust.origin.map(crate::trust::RootOrigin::name),
             policy_version: state.policy.settings.version.clone(),
@@ -363,6 +369,8 @@ impl fmt::Display for Status {
             ("Method", format!("{}, certificate: {}", self.method, self.certificate)),
             ("Since, because", since),
             ("Location", locality),
+            ("Decided from", or_none(&self.locality_inputs)),
+            ("Gateway use", self.gateway_permission.clone()),
             ("Address", or_none(&self.address)),
             (
                 "Gateways",

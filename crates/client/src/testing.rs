@@ -13,7 +13,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use proto::http_signature::{self, AnswerToSign, Answered};
 use proto::id::{ClientId, Guid, Thumbprint};
 use proto::message::signature::{RsaSigningKey, SigningKey as _};
-use proto::policy_signature::{LIFETIME, PolicyManifest, SignedPolicy};
+use proto::policy_signature::{LIFETIME, PolicyManifest, PolicyResource, SignedPolicy};
 use proto::request::condition::Condition;
 use proto::request::policy::{
     AssignedPolicy, AssignmentsReplyType, PolicyAssignment, PolicyFlags, PolicyLocation, ReplyAssignments,
@@ -31,6 +31,22 @@ use rcgen::{
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
 pub(crate) use management_point::{FakeSite, Fault, pin_of};
+
+/// Writes the log of this thread into a folder, until dropped. A second subscriber, which takes nothing,
+/// stays for good: while there is only one, a line that another thread comes to first is switched off for
+/// all of them.
+pub(crate) fn log_to(
+    folder: &std::path::Path,
+    level: runtime::telemetry::Level,
+    clock: &runtime::Clock,
+) -> (tracing::subscriber::DefaultGuard, runtime::telemetry::LogHandle) {
+    static SECOND: OnceLock<tracing::Dispatch> = OnceLock::new();
+    SECOND.get_or_init(|| tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default()));
+    let console = runtime::telemetry::Console::Off;
+    let config = crate::log::config(Some(folder.to_owned()), level, console, clock.clone());
+    let (subscriber, handle) = runtime::telemetry::start(config).unwrap();
+    (tracing::subscriber::set_default(subscriber), handle)
+}
 
 /// The id that the fake site gives.
 pub(crate) fn fixture_client_id() -> ClientId {
@@ -191,9 +207,22 @@ impl SiteKeys {
         policies: &[&PolicyFixture],
         now: Timestamp,
     ) -> String {
+        self.assignments_of(device, PolicyResource::Machine, serial, policies, now)
+    }
+
+    /// The same, as the policy of this one.
+    pub(crate) fn assignments_of(
+        &self,
+        device: ClientId,
+        resource: PolicyResource,
+        serial: u64,
+        policies: &[&PolicyFixture],
+        now: Timestamp,
+    ) -> String {
         let reply = reply(device, policies);
         let manifest = PolicyManifest {
             device,
+            resource,
             serial,
             issued: now,
             expires: now.plus(LIFETIME),
@@ -211,7 +240,9 @@ impl SiteKeys {
         now: Timestamp,
     ) -> String {
         let expires = now.plus(LIFETIME);
-        let manifest = PolicyManifest { device, serial, issued: now, expires, policies: Vec::new() };
+        let resource = PolicyResource::Machine;
+        let manifest =
+            PolicyManifest { device, resource, serial, issued: now, expires, policies: Vec::new() };
         with_signature(
             &reply(device, &[]),
             &manifest,
@@ -251,6 +282,7 @@ fn signed(policy: &PolicyFixture) -> SignedPolicy {
 fn with_signature(reply: &str, manifest: &PolicyManifest, signature: &[u8], chain: [&[u8]; 2]) -> String {
     let mut xml = XmlWriter::new();
     xml.start("RoamgateSignature")
+        .attribute("Resource", manifest.resource)
         .attribute("Serial", manifest.serial)
         .attribute("Issued", manifest.issued.iso8601())
         .attribute("Expires", manifest.expires.iso8601())

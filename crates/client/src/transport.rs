@@ -213,12 +213,19 @@ impl Transport {
         &self,
         gateway: &GatewayAddress,
         path: &str,
+        token: Option<&TokenText>,
         store: &dyn Store,
     ) -> Result<(u16, Vec<u8>), CallError> {
         let address = Address::Gateway(gateway.clone(), Door::ServerAuth);
         let url = format!("https://{}{path}", gateway.authority());
         let shown = address.to_string();
-        let ask = || self.own.for_address(&address).get(&url).timeout(REQUEST_TIMEOUT).send();
+        let ask = || {
+            let request = self.own.for_address(&address).get(&url).timeout(REQUEST_TIMEOUT);
+            match token {
+                Some(token) => request.bearer_auth(token.expose()).send(),
+                None => request.send(),
+            }
+        };
         let mut sent = ask().await.map_err(|error| network_error(shown.clone(), error));
         if let Err(CallError::Tls { fault: TlsFault::RevocationUnknown, .. }) = &sent
             && let Some(wanted) = self.judge.revocation.take_wanted()
@@ -315,15 +322,17 @@ impl Transport {
     }
 
     fn headers(&self, call: &Call<'_>, message_id: Guid, wants_chain: bool) -> Vec<(&'static str, String)> {
+        let now = self.now();
+        let proof = self.prove_certificate(call, message_id, now);
         let to_sign = RequestToSign {
             method: call.method.name(),
             target: call.target,
             client: call.client,
             message_id,
             token: call.token.map(TokenText::expose),
+            client_certificate: &proof,
             body: call.body,
         };
-        let now = self.now();
         let sign = |bytes: &[u8]| Ok::<_, std::convert::Infallible>(self.identity.sign(bytes));
         let Ok(mut headers) = to_sign.headers(now, self.identity.thumbprint(), sign);
         if let Some(token) = call.token {
@@ -337,19 +346,26 @@ impl Transport {
         if wants_chain {
             headers.push((http_signature::WANT, "chain".to_owned()));
         }
-        if let (Some(hierarchy), Some((chosen, _))) = (call.proves_pki, &self.pki) {
-            let device_key = self.identity.thumbprint();
-            let proof = ProofOf { hierarchy, device_key, message_id, created: now };
-            match proof::headers(&chosen.own, proof) {
-                Ok(proof) => headers.extend(proof),
-                Err(error) => {
-                    let error = runtime::telemetry::Chain(&error);
-                    line!(warn, ClientAuth, thumbprint = %chosen.thumbprint, %error, "the certificate could not be proved");
-                }
-            }
-        }
+        headers.extend(proof);
         headers.extend(call.identity_headers.iter().cloned());
         headers
+    }
+
+    /// The headers that prove the certificate of the PKI in this message; none where none is to be proved.
+    fn prove_certificate(
+        &self,
+        call: &Call<'_>,
+        message_id: Guid,
+        created: Timestamp,
+    ) -> Vec<http_signature::Header> {
+        let (Some(hierarchy), Some((chosen, _))) = (call.proves_pki, &self.pki) else { return Vec::new() };
+        let device_key = self.identity.thumbprint();
+        let proof = ProofOf { hierarchy, device_key, message_id, created };
+        proof::headers(&chosen.own, proof).unwrap_or_else(|error| {
+            let error = runtime::telemetry::Chain(&error);
+            line!(warn, ClientAuth, thumbprint = %chosen.thumbprint, %error, "the certificate could not be proved");
+            Vec::new()
+        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "one answer, in the pieces that reqwest hands out")]

@@ -145,6 +145,7 @@ fn with_signature(reply: &str, signed: &SignedSet) -> String {
     let mut element = XmlWriter::new();
     element
         .start("RoamgateSignature")
+        .attribute("Resource", manifest.resource)
         .attribute("Serial", manifest.serial)
         .attribute("Issued", manifest.issued.iso8601())
         .attribute("Expires", manifest.expires.iso8601())
@@ -162,7 +163,7 @@ fn with_signature(reply: &str, signed: &SignedSet) -> String {
 mod tests {
     use super::*;
     use proto::id::{ClientId, Guid};
-    use proto::policy_signature::PolicyManifest;
+    use proto::policy_signature::{PolicyManifest, PolicyResource};
     use site::{Policy, PolicySet};
 
     fn set(changed: &[i64]) -> SignedSet {
@@ -184,6 +185,7 @@ mod tests {
             .collect();
         let manifest = PolicyManifest {
             device: ClientId::new(Guid::nil()),
+            resource: PolicyResource::User(Guid::nil()),
             serial: 3,
             issued: Timestamp::from_seconds(10),
             expires: Timestamp::from_seconds(20),
@@ -213,7 +215,11 @@ mod tests {
     fn the_signature_is_the_last_element_and_the_rest_unchanged() {
         let reply = "<ReplyAssignments><a/></ReplyAssignments>";
         let signed = with_signature(reply, &set(&[]));
-        let inner = signed.strip_prefix("<ReplyAssignments><a/><RoamgateSignature Serial=\"3\"").unwrap();
+        let user = Guid::nil();
+        let start = format!(
+            "<ReplyAssignments><a/><RoamgateSignature Resource=\"user {user}\" Serial=\"3\""
+        );
+        let inner = signed.strip_prefix(&start).unwrap();
         assert!(
             inner.ends_with(" Chain=\"BA==,BQ==\">AQID</RoamgateSignature></ReplyAssignments>"),
             "{inner}"

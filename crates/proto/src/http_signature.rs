@@ -2,8 +2,10 @@
 //! Content-Digest (RFC 9530), in one fixed profile (settled point 13).
 //!
 //! A request is signed by the device's registered RSA key over method, role-relative path,
-//! client id, message id, token digest and body digest. The path stands in a header of ours,
-//! because the connection point rewrites the request line. An answer is signed by the site's
+//! client id, message id, token digest, body digest, and the digest of the headers in which a client
+//! certificate is proved: those name a key of their own, so a gateway that has one could put its own in
+//! their place. The path stands in a header of ours, because the connection point rewrites the request
+//! line. An answer is signed by the site's
 //! message key (P-256) over its status, the id of the message that it answers, that very
 //! request's signature (RFC 9421, section 2.4), its reason and its body digest. A gateway can so
 //! neither alter nor invent nor swap either (R40): the id alone would not do, because whoever sees
@@ -15,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::client_certificate;
 use crate::id::{ClientId, Guid, Thumbprint};
 use crate::limits;
 use crate::reason;
@@ -28,6 +31,9 @@ pub const CLIENT_ID: &str = "roamgate-client-id";
 pub const MESSAGE_ID: &str = "roamgate-message-id";
 /// Digest of the token sent along; `-` without one.
 pub const TOKEN_DIGEST: &str = "roamgate-token-digest";
+/// Digest of the headers that prove a client certificate, see [`crate::client_certificate`]; `-`
+/// without them.
+pub const CLIENT_CERTIFICATE_DIGEST: &str = "roamgate-client-certificate-digest";
 /// Base64 of the sender's certificate, for a receiver that may not know it; on an answer the
 /// chain, leaf first, separated by commas.
 pub const CERTIFICATE: &str = "roamgate-certificate";
@@ -48,6 +54,7 @@ pub const HEADERS: &[&str] = &[
     CLIENT_ID,
     MESSAGE_ID,
     TOKEN_DIGEST,
+    CLIENT_CERTIFICATE_DIGEST,
     CERTIFICATE,
     WANT,
     ANSWERS,
@@ -58,7 +65,8 @@ pub const HEADERS: &[&str] = &[
 
 /// What stands for "none" in a signed header.
 const NONE: &str = "-";
-const REQUEST_COMPONENTS: [&str; 5] = [PATH, CLIENT_ID, MESSAGE_ID, TOKEN_DIGEST, CONTENT_DIGEST];
+const REQUEST_COMPONENTS: [&str; 6] =
+    [PATH, CLIENT_ID, MESSAGE_ID, TOKEN_DIGEST, CLIENT_CERTIFICATE_DIGEST, CONTENT_DIGEST];
 const REQUEST_ALGORITHM: &str = "rsa-v1_5-sha256";
 const ANSWER_ALGORITHM: &str = "ecdsa-p256-sha256";
 
@@ -71,7 +79,7 @@ pub enum SignatureError {
     /// A header of the profile is missing, too long or malformed.
     #[error("the header {0} is missing or malformed")]
     Header(&'static str),
-    /// Signed for another path, another token or another body.
+    /// Signed for another path, another token, another client certificate or another body.
     #[error("the signature is for another {0}")]
     Other(&'static str),
     /// The key in the certificate is not the one named, or cannot be read.
@@ -95,6 +103,9 @@ pub struct RequestToSign<'a> {
     pub message_id: Guid,
     /// The token sent along.
     pub token: Option<&'a str>,
+    /// The headers sent along that prove a client certificate, as [`client_certificate::ProofOf`]
+    /// makes them; empty: none.
+    pub client_certificate: &'a [Header],
     /// The body as sent.
     pub body: &'a [u8],
 }
@@ -108,11 +119,15 @@ impl RequestToSign<'_> {
         key: Thumbprint,
         sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
     ) -> Result<Vec<Header>, E> {
+        let proof = |name: &str| {
+            self.client_certificate.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
+        };
         let mut headers = vec![
             (PATH, self.target.to_owned()),
             (CLIENT_ID, self.client.map_or_else(|| NONE.to_owned(), |id| id.to_string())),
             (MESSAGE_ID, self.message_id.to_string()),
             (TOKEN_DIGEST, self.token.map_or_else(|| NONE.to_owned(), |token| sha256(token.as_bytes()))),
+            (CLIENT_CERTIFICATE_DIGEST, client_certificate_digest(proof)),
             (CONTENT_DIGEST, sha256(self.body)),
         ];
         let parameters = parameters("@method", &REQUEST_COMPONENTS, created, key, REQUEST_ALGORITHM);
@@ -144,7 +159,8 @@ pub struct SignedRequest {
 impl SignedRequest {
     /// Reads the headers of a request; `None` when it is not signed at all.
     ///
-    /// `target` is the path and query as the role sees them and must be what was signed.
+    /// `target` is the path and query as the role sees them and must be what was signed, as must be
+    /// the headers in which a client certificate is proved, or that there are none.
     pub fn parse<'a>(
         method: &str,
         target: &str,
@@ -159,6 +175,9 @@ impl SignedRequest {
         };
         if value(PATH)? != target {
             return Err(SignatureError::Other("path"));
+        }
+        if value(CLIENT_CERTIFICATE_DIGEST)? != client_certificate_digest(&header) {
+            return Err(SignatureError::Other("client certificate"));
         }
         let client = match value(CLIENT_ID)? {
             NONE => None,
@@ -309,6 +328,17 @@ fn answer_components(with_reason: bool) -> &'static [&'static str] {
     }
 }
 
+/// What [`CLIENT_CERTIFICATE_DIGEST`] says of these headers. No header holds a line feed, so nothing can
+/// move from one to the other unseen.
+fn client_certificate_digest<'a>(header: impl Fn(&str) -> Option<&'a str>) -> String {
+    match (header(client_certificate::CHAIN), header(client_certificate::PROOF)) {
+        (None, None) => NONE.to_owned(),
+        (chain, proof) => {
+            sha256([chain.unwrap_or_default(), proof.unwrap_or_default()].join("\n").as_bytes())
+        }
+    }
+}
+
 /// `sha-256=:…:` of RFC 9530.
 fn sha256(bytes: &[u8]) -> String {
     format!("sha-256=:{}:", STANDARD.encode(digest(&SHA256, bytes)))
@@ -438,6 +468,7 @@ mod tests {
             client: Some(ClientId::new(Guid::nil())),
             message_id: Guid::nil(),
             token: Some("token"),
+            client_certificate: &[],
             body: b"body",
         };
         let created = Timestamp::from_seconds(1_700_000_000);
@@ -472,6 +503,52 @@ mod tests {
                     .and_then(|s| s.verify(&certificate, Some("token"), b"body"));
                 assert!(verdict.is_err(), "changed {}", headers[at].0);
             }
+        }
+    }
+
+    #[test]
+    fn the_proof_of_a_client_certificate_is_neither_replaced_nor_dropped_nor_added() {
+        let (pair, certificate) = rsa();
+        let proof = |chain: &str, proof: &str| {
+            vec![(client_certificate::CHAIN, chain.to_owned()), (client_certificate::PROOF, proof.to_owned())]
+        };
+        let (own, others) = (proof("QUFB", "1800000000.QUFB"), proof("QkJC", "1800000000.QkJC"));
+        let moved = proof("QUFB1", "800000000.QUFB");
+        let half = |headers: &[Header], at: usize| vec![headers[at].clone()];
+        let verdict = |signed: &[Header], sent: &[Header]| {
+            let request = RequestToSign {
+                method: "CCM_POST",
+                target: "/ccm_system/request",
+                client: None,
+                message_id: Guid::nil(),
+                token: None,
+                client_certificate: signed,
+                body: b"",
+            };
+            let mut headers = request
+                .headers(Timestamp::from_seconds(5), Thumbprint::of(&certificate), |bytes| {
+                    let mut signature = vec![0; 256];
+                    pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), bytes, &mut signature)?;
+                    Ok::<_, aws_lc_rs::error::Unspecified>(signature)
+                })
+                .unwrap();
+            headers.extend_from_slice(sent);
+            SignedRequest::parse(request.method, request.target, lookup(&headers))
+                .and_then(|signed| signed.unwrap().verify(&certificate, None, b""))
+        };
+        assert_eq!((verdict(&own, &own), verdict(&[], &[])), (Ok(()), Ok(())));
+        let other = Err(SignatureError::Other("client certificate"));
+        for (what, signed, sent) in [
+            ("replaced", &own[..], &others[..]),
+            ("dropped", &own, &[]),
+            ("added", &[], &others),
+            ("the chain replaced", &own, &[others[0].clone(), own[1].clone()]),
+            ("the proof replaced", &own, &[own[0].clone(), others[1].clone()]),
+            ("the chain dropped", &own, &half(&own, 1)),
+            ("the proof dropped", &own, &half(&own, 0)),
+            ("a character moved", &own, &moved),
+        ] {
+            assert_eq!(verdict(signed, sent), other, "{what}");
         }
     }
 

@@ -1,14 +1,15 @@
-//! The site's signature over what policy a device has.
+//! The site's signature over what policy a device has, or a user on it.
 //!
 //! One signature over the whole list, addressed to one device, numbered and dated (R31): a
 //! device takes policy for its own id only, with a good signature, not older than the last
-//! and not expired. The list names each body by the hash of its bytes as served, so a body
+//! and not expired. It says whose list it is, too, or a gateway could pass a user's list off as
+//! the device's. The list names each body by the hash of its bytes as served, so a body
 //! needs no signature of its own. Where the signature travels: [ours], an element
 //! `RoamgateSignature` at the end of `ReplyAssignments`, which the known clients ignore.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
-use crate::id::ClientId;
+use crate::id::{ClientId, Guid};
 use crate::time::Timestamp;
 
 /// One policy of a device, as far as the signature covers it.
@@ -22,11 +23,42 @@ pub struct SignedPolicy {
     pub hash: String,
 }
 
+/// Whose policy a list is, on the device that it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyResource {
+    /// The device's own.
+    Machine,
+    /// A user's, by the object id that the tenant gave.
+    User(Guid),
+}
+
+impl fmt::Display for PolicyResource {
+    /// As it stands in the signed bytes: `machine`, or `user <object id>`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Machine => f.write_str("machine"),
+            Self::User(user) => write!(f, "user {user}"),
+        }
+    }
+}
+
+impl PolicyResource {
+    /// Reads what [`fmt::Display`] writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.strip_prefix("user ") {
+            Some(user) => user.parse().ok().map(Self::User),
+            None => (text == "machine").then_some(Self::Machine),
+        }
+    }
+}
+
 /// The list that the site signs for one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyManifest {
     /// The device that it is for, and no other.
     pub device: ClientId,
+    /// Whose list it is on that device.
+    pub resource: PolicyResource,
     /// Rises with every change of any policy; a device refuses a lower one than its last.
     pub serial: u64,
     /// When it was signed.
@@ -46,6 +78,9 @@ pub enum ManifestError {
     /// Made for another device.
     #[error("the policy is addressed to {0}")]
     OtherDevice(ClientId),
+    /// The device's own where a user's was asked for, a user's in place of the device's, or another user's.
+    #[error("the policy is that of {0}, which was not asked for")]
+    OtherResource(PolicyResource),
     /// Older than one that was taken before.
     #[error("the policy has serial {offered}, older than {last}, which this device already has")]
     Older {
@@ -64,8 +99,9 @@ impl PolicyManifest {
     /// have the same bytes.
     pub fn bytes(&self) -> Vec<u8> {
         let mut text = format!(
-            "roamgate-policy/1\n{}\n{}\n{}\n{}\n{}\n",
+            "roamgate-policy/2\n{}\n{}\n{}\n{}\n{}\n{}\n",
             self.device,
+            self.resource,
             self.serial,
             self.issued.seconds(),
             self.expires.seconds(),
@@ -80,10 +116,20 @@ impl PolicyManifest {
         text.into_bytes()
     }
 
-    /// Whether this device may take it, given the serial of the last that it took.
-    pub fn check(&self, device: ClientId, last: u64, now: Timestamp) -> Result<(), ManifestError> {
+    /// Whether this device may take it as the policy of `resource`, given the serial of the last that it
+    /// took of that.
+    pub fn check(
+        &self,
+        device: ClientId,
+        resource: PolicyResource,
+        last: u64,
+        now: Timestamp,
+    ) -> Result<(), ManifestError> {
         if self.device != device {
             return Err(ManifestError::OtherDevice(self.device));
+        }
+        if self.resource != resource {
+            return Err(ManifestError::OtherResource(self.resource));
         }
         if self.serial < last {
             return Err(ManifestError::Older { offered: self.serial, last });
@@ -98,11 +144,11 @@ impl PolicyManifest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::Guid;
 
     fn manifest() -> PolicyManifest {
         PolicyManifest {
             device: ClientId::new(Guid::nil()),
+            resource: PolicyResource::Machine,
             serial: 7,
             issued: Timestamp::from_seconds(100),
             expires: Timestamp::from_seconds(200),
@@ -115,15 +161,24 @@ mod tests {
     }
 
     #[test]
-    fn another_device_an_older_list_and_a_late_one_are_refused() {
+    fn another_device_another_resource_an_older_list_and_a_late_one_are_refused() {
         let now = Timestamp::from_seconds(150);
         let me = ClientId::new(Guid::nil());
         let other = ClientId::new("3C283CD4-88D1-4D24-8AC7-8735BD09A9C3".parse().unwrap());
-        assert_eq!(manifest().check(me, 7, now), Ok(()));
-        assert_eq!(manifest().check(other, 7, now), Err(ManifestError::OtherDevice(me)));
-        assert_eq!(manifest().check(me, 8, now), Err(ManifestError::Older { offered: 7, last: 8 }));
+        let check = |device, last, now| manifest().check(device, PolicyResource::Machine, last, now);
+        assert_eq!(check(me, 7, now), Ok(()));
+        assert_eq!(check(other, 7, now), Err(ManifestError::OtherDevice(me)));
+        assert_eq!(check(me, 8, now), Err(ManifestError::Older { offered: 7, last: 8 }));
         let late = Timestamp::from_seconds(200);
-        assert_eq!(manifest().check(me, 7, late), Err(ManifestError::Expired(late)));
+        assert_eq!(check(me, 7, late), Err(ManifestError::Expired(late)));
+        let machine_for_user = manifest().check(me, PolicyResource::User(Guid::nil()), 7, now);
+        assert_eq!(machine_for_user, Err(ManifestError::OtherResource(PolicyResource::Machine)));
+        let of_user = PolicyManifest { resource: PolicyResource::User(Guid::nil()), ..manifest() };
+        let user_for_machine = of_user.check(me, PolicyResource::Machine, 7, now);
+        assert_eq!(user_for_machine, Err(ManifestError::OtherResource(of_user.resource)));
+        let other_user = PolicyResource::User(Guid::from_bytes([1; 16]));
+        assert_eq!(of_user.check(me, other_user, 7, now), Err(ManifestError::OtherResource(of_user.resource)));
+        assert_eq!(of_user.check(me, of_user.resource, 7, now), Ok(()));
     }
 
     #[test]
@@ -134,6 +189,14 @@ mod tests {
         shifted.policies[0].version = ".00".into();
         let mut renumbered = manifest();
         renumbered.serial = 8;
+        let of_user = PolicyManifest { resource: PolicyResource::User(Guid::nil()), ..manifest() };
+        let other_user = PolicyManifest { resource: PolicyResource::User(Guid::from_bytes([1; 16])), ..manifest() };
+        assert_ne!(base, of_user.bytes());
+        for resource in [PolicyResource::Machine, of_user.resource, other_user.resource] {
+            assert_eq!(PolicyResource::parse(&resource.to_string()), Some(resource));
+        }
+        assert_eq!(PolicyResource::parse("user"), None);
+        assert_ne!(of_user.bytes(), other_user.bytes());
         assert_ne!(base, shifted.bytes());
         assert_ne!(base, renumbered.bytes());
     }

@@ -20,7 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair,
+};
 use client::address::GatewayAddress;
 use client::device::RequestError;
 use client::failure::CallError;
@@ -30,10 +32,11 @@ use client::trust::{Disbelief, Pin};
 use client::{Device, DeviceOptions};
 use face::{Face, Headers, ok, value};
 use proto::bundle::LinkIdentity;
+use proto::client_certificate::{self, ProofOf};
 use proto::http_signature::{self, AnswerToSign, Answered, RequestToSign};
 use proto::id::{ClientId, Guid, RequestId, RoleId, Thumbprint};
 use proto::identity::FORGED_IDENTITY_HEADERS;
-use proto::link::{AnswerHead, RequestHead};
+use proto::link::{AnswerHead, RequestHead, RoleTrust};
 use proto::message::header::ReplyCompression;
 use proto::message::signature::{HashAlgorithm, RsaPublicKey};
 use proto::message::{MessageEndpoint, OutgoingRequest, SigningIdentity, envelope};
@@ -46,6 +49,7 @@ use proto::request::report::{DeviceFacts, ProductFacts};
 use proto::time::Timestamp;
 use runtime::{Clock, Drain};
 use rustls::pki_types::pem::PemObject as _;
+use rcgen::ExtendedKeyUsagePurpose;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use site::{ApprovalRule, By, CcmSubject, DeviceFilter, NewBulkToken, NewGateway, NewRole, RoleMode};
 use tunnel_gateway::{Gateway, Shape};
@@ -76,17 +80,19 @@ impl Scene {
         // The management point of the other stories approves everything; this one asks the rules.
         let config = management_point::Config {
             listen: "127.0.0.1:0".parse().unwrap(),
+            role: Some("MP2".to_owned()),
             ..management_point::Config::default()
         };
         let options = management_point::Options::default();
         let clock = Clock::manual(NOW.micros());
         let bound = management_point::ManagementPoint::bind(config, site.clone(), clock, options).unwrap();
         let (management_point, drain) = (bound.address(), Drain::new());
+        let https = bound.tls_address().unwrap().port();
         tokio::spawn(bound.run(drain.clone()));
         let role = NewRole {
             name: "MP2".to_owned(),
-            internal_url: format!("http://{management_point}"),
-            mode: RoleMode::Http,
+            internal_url: format!("https://localhost:{https}"),
+            mode: RoleMode::Ehttp,
             gateway_traffic: true,
         };
         let role = site.add_role(&by, role).await.unwrap().id;
@@ -207,6 +213,7 @@ impl Enrolled {
             client: Some(self.id),
             message_id,
             token: Some(&self.token),
+            client_certificate: &[],
             body,
         };
         let sign = |base: &[u8]| Ok::<_, Infallible>(self.identity.sign(base));
@@ -271,9 +278,13 @@ fn fresh_id() -> Guid {
     Guid::from_random(bytes)
 }
 
+/// A device that nobody knows.
+fn stranger() -> Identity {
+    Identity::new(KeyMaterial::generate(NOW).unwrap()).unwrap()
+}
+
 /// A registration that nobody but the new device itself has signed.
-fn anonymous_registration() -> Vec<u8> {
-    let identity = Identity::new(KeyMaterial::generate(NOW).unwrap()).unwrap();
+fn registration(identity: &Identity) -> Vec<u8> {
     let certificate =
         ClientCertificate { der: identity.certificate().to_vec(), key_type: KeyType::SelfSigned };
     let details = RegistrationDetails {
@@ -372,7 +383,7 @@ async fn a_signed_request_passes_once_and_only_as_it_was_signed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_but_published_paths_is_reached_and_nobody_is_approved_for_the_connection_points_address() {
     let scene = Scene::start().await;
-    let body = anonymous_registration();
+    let body = registration(&stranger());
     let plain = vec![("content-type".to_owned(), envelope::CONTENT_TYPE.to_owned())];
 
     let inside = format!("http://{}{INSIDE}", scene.management_point);
@@ -412,6 +423,95 @@ async fn nothing_but_published_paths_is_reached_and_nobody_is_approved_for_the_c
     assert_eq!(scene.devices().await, 0);
     // The rule itself is in force: straight at the management point it approves.
     Enrolled::new(&scene).await;
+    scene.stop().await;
+}
+
+/// The headers that prove this certificate of a PKI.
+fn prove(certificate: &LinkIdentity, of: ProofOf) -> Vec<http_signature::Header> {
+    let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes()).unwrap();
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key.secret_der()).unwrap();
+    let sign = |_, message: &[u8]| key.sign(&SystemRandom::new(), message).map(|s| s.as_ref().to_vec());
+    of.headers(&[leaf(certificate)], sign).unwrap()
+}
+
+fn leaf(certificate: &LinkIdentity) -> Vec<u8> {
+    CertificateDer::from_pem_slice(certificate.certificate_pem.as_bytes()).unwrap().to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proved_certificate_is_neither_replaced_nor_dropped_nor_added_on_the_way() {
+    let scene = Scene::start().await;
+    let (site, by) = (&scene.whole.site, By::site());
+    let organisation = pki::Organisation::new("Example");
+    let RoleTrust::Pki { list } = organisation.trust() else { panic!("an organisation is a PKI") };
+    site.add_trust(&by, list.authorities).await.unwrap();
+    site.set_setting(&by, "client_crl_check", "off").await.unwrap();
+    site.set_approval_rules(&by, vec![ApprovalRule::Pki]).await.unwrap();
+    let issue = |name| organisation.issue(name, ExtendedKeyUsagePurpose::ClientAuth);
+    let (devices, rogues) = (issue("pc1.example.org"), issue("gw2.example.org"));
+
+    let device = stranger();
+    let body = registration(&device);
+    let message_id = fresh_id();
+    let of = ProofOf {
+        hierarchy: site.facts().hierarchy,
+        device_key: device.thumbprint(),
+        message_id,
+        created: NOW,
+    };
+    // The gateway sees everything that its own proof must be over.
+    let (own, forged) = (prove(&devices, of), prove(&rogues, of));
+    let signed_over = |proof: &[http_signature::Header]| {
+        let to_sign = RequestToSign {
+            method: "CCM_POST",
+            target: INSIDE,
+            client: None,
+            message_id,
+            token: None,
+            client_certificate: proof,
+            body: &body,
+        };
+        let Ok(mut headers) =
+            to_sign.headers(NOW, device.thumbprint(), |base: &[u8]| Ok::<_, Infallible>(device.sign(base)));
+        headers
+            .push((http_signature::CERTIFICATE, http_signature::write_certificates([device.certificate()])));
+        headers.push(("content-type", envelope::CONTENT_TYPE.to_owned()));
+        headers
+    };
+    let send = |signed: &[http_signature::Header], proof: &[http_signature::Header], opened_by: &LinkIdentity| {
+        let headers = signed.iter().chain(proof).map(|(name, value)| ((*name).to_owned(), value.clone()));
+        RequestHead {
+            certificate: Some(Thumbprint::of(&leaf(opened_by))),
+            ..scene.head("CCM_POST", INSIDE, headers.collect(), &body)
+        }
+    };
+    let (with_own, with_none) = (signed_over(&own), signed_over(&[]));
+    let its_digest = |headers: &[http_signature::Header]| {
+        let mut headers = headers.to_vec();
+        headers.retain(|(name, _)| *name != http_signature::CLIENT_CERTIFICATE_DIGEST);
+        let all = signed_over(&forged);
+        headers.extend(all.into_iter().filter(|(name, _)| *name == http_signature::CLIENT_CERTIFICATE_DIGEST));
+        headers
+    };
+    let halves = [own[0].clone(), forged[1].clone()];
+    for (what, head) in [
+        ("replaced", send(&with_own, &forged, &rogues)),
+        ("replaced, with its digest", send(&its_digest(&with_own), &forged, &rogues)),
+        ("half replaced", send(&with_own, &halves, &rogues)),
+        ("dropped", send(&with_own, &[], &devices)),
+        ("half dropped", send(&with_own, &own[..1], &devices)),
+        ("added", send(&with_none, &forged, &rogues)),
+    ] {
+        scene.refused(what, &head, &body).await;
+        assert_eq!(scene.devices().await, 0, "{what}");
+    }
+    assert_eq!(own.iter().map(|(name, _)| *name).collect::<Vec<_>>(), client_certificate::HEADERS);
+    // Nothing of that has used anything up: as the device sent it, it is approved by its certificate.
+    let (answer, _) = scene.ask(&send(&with_own, &own, &devices), &body).await;
+    assert_eq!((answer.status, reason_of(&answer)), (200, None));
+    let registered = site.find_device_by_key(device.thumbprint()).await.unwrap().unwrap();
+    assert_eq!(registered.pki.unwrap().thumbprint, Thumbprint::of(&leaf(&devices)));
+    assert_eq!(registered.approval_by, "pki");
     scene.stop().await;
 }
 

@@ -167,7 +167,7 @@ fn lists(tx: &mut dyn Tx, revocation: RevocationSettings, now: Timestamp) -> Res
             (true, CrlPolicy::Soft) => "its clients go on unchecked",
         };
         let text = format!("Revocation list of {name}: {problem}; {effect}.");
-        let fix = "Publish the list where the site reaches it, or upload it: roamgate trust crl FILE.";
+        let fix = "Say where it is published (roamgate trust distribution-point AUTHORITY URL), or upload it: roamgate trust crl FILE.";
         let since = state.filter(|state| state.stale).map(|state| state.next_update);
         alarms.push(Alarm::new("crl", name, text, fix).since(since));
     }

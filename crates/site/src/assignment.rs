@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use proto::id::{ClientId, Guid, SiteCode};
-use proto::policy_signature::{LIFETIME, PolicyManifest, SignedPolicy};
+use proto::policy_signature::{LIFETIME, PolicyManifest, PolicyResource, SignedPolicy};
 use proto::time::Timestamp;
 use serde::Serialize;
 
@@ -192,24 +192,30 @@ impl Site {
     /// The same, signed for that device by the site signing key (R31).
     pub async fn sign_assignments(&self, device: ClientId) -> Result<SignedSet, PolicyError> {
         let set = self.list_assignments(device).await?;
-        self.sign_set(device, set)
+        self.sign_set(device, PolicyResource::Machine, set)
     }
 
     /// What a user is assigned, on a device on which the user's token was accepted: signed for
-    /// that device. Empty where the device's settings switch user policy off.
+    /// that device, as this user's. Empty where the device's settings switch user policy off.
     pub async fn policy_for_user(&self, device: ClientId, user: UserRef) -> Result<SignedSet, PolicyError> {
         let set = self.db().read(move |tx| {
             let enabled = resolve_for(tx, Some(device))?.value("EnableUserPolicy") == "yes";
             let assignments = if enabled { db::policy::list_for_user(tx, user)? } else { Vec::new() };
             Ok::<_, DbError>(PolicySet { serial: db::policy::serial(tx)?, assignments })
         });
-        self.sign_set(device, set.await?)
+        self.sign_set(device, PolicyResource::User(user.user), set.await?)
     }
 
-    fn sign_set(&self, device: ClientId, set: PolicySet) -> Result<SignedSet, PolicyError> {
+    fn sign_set(
+        &self,
+        device: ClientId,
+        resource: PolicyResource,
+        set: PolicySet,
+    ) -> Result<SignedSet, PolicyError> {
         let issued = self.now();
         let manifest = PolicyManifest {
             device,
+            resource,
             serial: set.serial,
             issued,
             expires: issued.plus(LIFETIME),

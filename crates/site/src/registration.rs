@@ -28,7 +28,6 @@ use crate::device::{Approval, SeenVia};
 use crate::method::Credentials;
 use crate::name::{NameError, check_name, check_text};
 use crate::setting::Settings;
-use crate::trust::learn_distribution_points;
 use crate::{Site, random_guid, stranded};
 
 /// Longest certificate taken, in bytes of DER. An RSA-4096 one with everything has some 2,000.
@@ -198,10 +197,6 @@ fn register(
     };
     if let Some(pki) = &new.credentials.pki {
         db::device::put_certificate(tx, device.id, pki, scribe.now)?;
-        // Only the leaf was surely judged; what else was shown names places of anybody's choosing.
-        if let Some(leaf) = pki.chain.first() {
-            learn_distribution_points(tx, leaf, scribe.now)?;
-        }
     }
     if let Some(token) = bulk {
         db::bulk_token::register_use(tx, token.id, key, device.id, scribe.now)?;

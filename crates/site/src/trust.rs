@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use der::Decode as _;
 use proto::id::Thumbprint;
-use proto::pki::{Crl, Distrust, IssuerId, TrustStore, TrustStoreError, TrustedCa, Usage};
+use proto::pki::{Distrust, IssuerId, TrustStore, TrustStoreError, TrustedCa, Usage};
 use proto::snapshot::{Change, Snapshot};
 use proto::time::Timestamp;
 use serde::Serialize;
@@ -21,8 +21,9 @@ use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate, X509Name};
 use crate::audit::By;
 use crate::crl::{CrlState, CrlStates};
 use crate::db::trust::AuthorityRow;
-use crate::db::{self, DbError, Tx};
+use crate::db::{self, DbError};
 use crate::device::Device;
+use crate::name::{NameError, check_url};
 use crate::site::read;
 use crate::{Site, limits, snapshot};
 
@@ -70,6 +71,9 @@ pub enum TrustError {
     /// No such authority.
     #[error("there is no trusted authority {0}")]
     Unknown(Thumbprint),
+    /// The address is not taken.
+    #[error("distribution point not taken")]
+    Url(#[from] NameError),
     /// It cannot serve as an authority.
     #[error("authority not taken")]
     Unusable(#[from] TrustStoreError),
@@ -151,30 +155,6 @@ fn views(rows: Vec<AuthorityRow>, crls: &CrlStates) -> Result<Vec<Authority>, Tr
     rows.into_iter().map(|row| view(row, crls)).collect()
 }
 
-/// Remembers where the issuer of a device's certificate publishes its revocation list, if a trusted
-/// authority issued it: the certificate's chain was judged, so it is the authority that names the
-/// place, and no stranger. Called in the transaction that puts the certificate on a device's record.
-pub(crate) fn learn_distribution_points(
-    tx: &mut dyn Tx,
-    certificate: &[u8],
-    now: Timestamp,
-) -> Result<(), DbError> {
-    let urls = Crl::distribution_points(certificate);
-    if urls.is_empty() {
-        return Ok(());
-    }
-    let Ok((_, leaf)) = X509Certificate::from_der(certificate) else { return Ok(()) };
-    for authority in db::trust::list(tx)? {
-        let Ok((_, parsed)) = X509Certificate::from_der(&authority.ca.der) else { continue };
-        if parsed.subject().as_raw() == leaf.issuer().as_raw() && names_key_of(&leaf, &parsed) {
-            for url in &urls {
-                db::crl::put_url(tx, authority.issuer, url, now, limits::CRL_URLS)?;
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Whether a certificate's key identifier of its issuer, where it has one, is this authority's.
 pub(crate) fn names_key_of(certificate: &X509Certificate<'_>, authority: &X509Certificate<'_>) -> bool {
     let named = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
@@ -237,6 +217,30 @@ impl Site {
         // Connection points trust roles in HTTPS mode by this list.
         self.announce_topology();
         Ok(written)
+    }
+
+    /// Names an address where an authority publishes its own revocation list: `http:` or `https:`.
+    ///
+    /// A certificate of an authority names where *its issuer's* list is, so the list of an authority
+    /// that issues to devices only is named nowhere but in their certificates, and no address out of
+    /// one of those is followed (rule 6 of the threat model).
+    pub async fn name_distribution_point(
+        &self,
+        by: &By,
+        id: Thumbprint,
+        url: &str,
+    ) -> Result<Authority, TrustError> {
+        check_url("distribution point", url, &["http", "https"])?;
+        let (settings, scribe, url) = (self.settings().revocation, self.scribe(by), url.to_owned());
+        self.db()
+            .write(move |tx| {
+                let row = db::trust::list(tx)?.into_iter().find(|row| row.ca.id() == id);
+                let row = row.ok_or(TrustError::Unknown(id))?;
+                db::crl::put_url(tx, row.issuer, &url, scribe.now, limits::CRL_URLS)?;
+                scribe.note(tx, "trust.distribution-point", id, &json!({ "url": url }))?;
+                view(row, &CrlStates::read(tx, settings, scribe.now)?)
+            })
+            .await
     }
 
     /// All authorities in the order in which they were added.

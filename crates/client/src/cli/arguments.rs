@@ -61,6 +61,14 @@ CCMHOSTNAME=gw.example.org/CCM_Proxy_MutualAuth/72057594037927937 SMSSITECODE=RG
         #[arg(long, value_name = "FILE", env = "ROAMGATE_REGTOKEN_FILE")]
         regtoken_file: Option<PathBuf>,
     },
+    /// Show or change the settings of this device that an administrator makes by hand: CMGFQDNs=
+    /// DisAllowCMG= ClientAlwaysOnInternet=. They stand in settings.json of the state folder; the
+    /// service reads them at its start, on another network, and with each policy poll.
+    Settings {
+        /// NAME=VALUE; NAME= takes a setting back. Without any they are shown.
+        #[arg(value_name = "NAME=VALUE")]
+        words: Vec<String>,
+    },
     /// Get policy and send a heartbeat now.
     Sync,
     /// Show what this device is, where it is, and what it last did.

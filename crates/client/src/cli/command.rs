@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use crate::credential::ProofSetup;
 use crate::credential::preference::Trigger;
-use crate::device::{Device, DeviceError, DeviceOptions, Prompter, UserTokenError};
+use crate::device::{Device, DeviceError, DeviceOptions, Occasion, Prompter, UserTokenError};
 use crate::doctor::Diagnosis;
 use crate::platform;
 use crate::policy::PolicyError;
 use crate::retry::{Patience, patiently};
 use crate::schedule::Intervals;
-use crate::service;
+use crate::service::{self, Surroundings};
 use crate::setup::{self, SetupRequest, command_words, read_token};
-use crate::state::{StateError, StateFolder, StateLock};
+use crate::state::{StateError, StateFolder, StateLock, Store as _};
 use crate::status::Status;
 use crate::token::confirmation_is_due;
 use proto::time::Timestamp;
@@ -31,6 +31,9 @@ use super::problem::Problem;
 const TURN: Duration = Duration::from_secs(75);
 /// Time the service has to finish a request when it is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// The log level of a command line that names none; the help says so, too.
+const DEFAULT_LOG_LEVEL: u8 = 1;
 
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments) -> Result<Exit, Problem> {
@@ -60,13 +63,14 @@ async fn command(arguments: Arguments) -> Result<Exit, Problem> {
         Command::UserPolicy { account } => {
             user_policy(&opened(&common, path, clock).await?, account.as_deref()).await
         }
+        Command::Settings { words } => local_settings(&StateFolder::open(&path)?, &words),
         Command::Sync => sync(&opened(&common, path, clock).await?).await,
         Command::Token => token(&opened(&common, path, clock).await?).await,
         Command::Service { poll_interval, heartbeat_interval, end_with_stdin } => {
             let mut intervals =
                 Intervals { poll: poll_interval.map(HumanDuration::get), ..Intervals::default() };
             if let Some(time) = heartbeat_interval {
-                intervals.heartbeat = time.get();
+                intervals.heartbeat = Some(time.get());
             }
             serve(&common, path, clock, intervals, end_with_stdin).await
         }
@@ -309,6 +313,7 @@ async fn register(opened: &Opened, regtoken_file: Option<PathBuf>) -> Result<Exi
     if let Some(path) = regtoken_file {
         device.use_bulk_token(read_token(&path, &mut std::io::stdin())?);
     }
+    device.look_around(Occasion::Start).await?;
     if with_token || device.client_id().is_none() {
         patiently(&mut device, Patience::INTERACTIVE, async |device| device.register().await).await?;
     }
@@ -320,10 +325,25 @@ async fn register(opened: &Opened, regtoken_file: Option<PathBuf>) -> Result<Exi
     Ok(if approved { Exit::Done } else { Exit::Partly })
 }
 
+fn local_settings(folder: &StateFolder, words: &[String]) -> Result<Exit, Problem> {
+    let mut settings = folder.local_settings()?;
+    for word in words {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        settings.set(name, value)?;
+    }
+    if !words.is_empty() {
+        folder.save_local_settings(&settings)?;
+    }
+    for (name, value) in settings.shown() {
+        println!("{name}={value}");
+    }
+    Ok(Exit::Done)
+}
+
 async fn sync(opened: &Opened) -> Result<Exit, Problem> {
     let mut device = opened.device()?;
     device.registered()?;
-    device.locate().await?;
+    device.look_around(Occasion::Start).await?;
     patiently(&mut device, Patience::INTERACTIVE, async |device| {
         device.refresh(Trigger::RegistrationRefresh).await
     })
@@ -332,7 +352,8 @@ async fn sync(opened: &Opened) -> Result<Exit, Problem> {
     let held = state
         .registration
         .is_some_and(|registration| !registration.approval.is_approved() || registration.confirmed.is_none());
-    if held || confirmation_is_due(state.self_prove.as_ref(), device.now()) {
+    let asks = device.may_only_ask_for_permission();
+    if held || asks || confirmation_is_due(state.self_prove.as_ref(), device.now()) {
         patiently(&mut device, Patience::INTERACTIVE, async |device| device.confirm().await).await?;
     }
     let outcome = patiently(&mut device, Patience::INTERACTIVE, async |device| device.policy().await).await;
@@ -394,8 +415,14 @@ async fn serve(
     end_with_stdin: bool,
 ) -> Result<Exit, Problem> {
     let folder = StateFolder::open(&path)?;
-    let _log = log(common, &folder, &clock)?;
+    let log = Arc::new(log(common, &folder, &clock)?);
     let device = device(&folder, &clock)?;
+    let mut surroundings = Surroundings::default();
+    // What the command line says counts before policy.
+    if common.log_level == DEFAULT_LOG_LEVEL {
+        let log = Arc::clone(&log);
+        surroundings.set_log_level = Some(Box::new(move |level| crate::log::set_level(&log, level.level())));
+    }
     let drain = Drain::new();
     let failed = |error: std::io::Error| Problem::new(Exit::Bug, "service::signals", None, error);
     if end_with_stdin {
@@ -407,7 +434,7 @@ async fn serve(
             stop.begin(DRAIN);
         }
     });
-    let service = service::run(device, folder, intervals, drain.clone());
+    let service = service::run(device, folder, intervals, drain.clone(), surroundings);
     tokio::select! {
         ended = service => ended?,
         // The request under way did not end in time: the site treats it as one that got lost.

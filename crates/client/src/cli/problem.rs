@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use super::exit::Exit;
 use crate::device::{EntraFailure, RequestError, UserTokenError};
 use crate::failure::CallError;
+use crate::local_settings::LocalSettingsError;
+use crate::location::Rule;
 use crate::policy::{PolicyError, UserPolicyError};
 use crate::setup::{PlanError, SetupError};
 use crate::state::StateError;
@@ -156,6 +158,22 @@ impl From<SetupError> for Problem {
     }
 }
 
+impl From<LocalSettingsError> for Problem {
+    fn from(error: LocalSettingsError) -> Self {
+        let (exit, help) = match &error {
+            LocalSettingsError::Unknown(_) | LocalSettingsError::Value(_) | LocalSettingsError::Gateway(_) => {
+                (Exit::Usage, "Such as CMGFQDNs=gw.example.org DisAllowCMG=0; NAME= takes a setting back.")
+            }
+            LocalSettingsError::Read { .. }
+            | LocalSettingsError::Content { .. }
+            | LocalSettingsError::Write(_) => {
+                (Exit::Conflict, "The settings are settings.json in the state folder: one JSON object.")
+            }
+        };
+        Self::new(exit, "settings::unusable", Some(help), error)
+    }
+}
+
 impl From<PolicyError> for Problem {
     fn from(error: PolicyError) -> Self {
         Advice::of_policy(&error).problem(error)
@@ -253,6 +271,18 @@ impl Advice {
                 ),
             ),
             RequestError::State(_) => Self::plain(Exit::Conflict, "state::folder", None),
+            RequestError::NoWay { rule: Rule::GatewayForbidden, .. } => Self::plain(
+                Exit::Refused,
+                "location::gateway-forbidden",
+                Some(
+                    "An operator allows it with the client setting EnableCloudGateway: `roamgate client-settings` shows who forbids it. This device hears of it at its next policy poll, or with `roamgate-client sync`.",
+                ),
+            ),
+            RequestError::NoWay { rule: Rule::GatewayForbiddenHere, .. } => Self::plain(
+                Exit::Refused,
+                "location::gateway-forbidden-here",
+                Some("An administrator of this device set DisAllowCMG: `roamgate-client settings DisAllowCMG=`."),
+            ),
             other => match other.call() {
                 Some(call) => Self::of_call(call, other),
                 None if matches!(other, RequestError::NoWay { .. }) => Self::plain(

@@ -29,7 +29,7 @@ use crate::registration::property;
 use crate::state::{Approval, MemoryStore, Setup};
 use crate::status::Status;
 use crate::testing::pki::{Leaf, Pki};
-use crate::testing::{FakeSite, PolicyFixture, fixture_client_id, gateway_with_list, pin_of};
+use crate::testing::{FakeSite, PolicyFixture, fixture_client_id, gateway_with_list, log_to, pin_of};
 use crate::token::tests::text_of;
 
 const NOW: i64 = 1_790_000_000_000_000;
@@ -332,14 +332,7 @@ async fn the_fields_lines_about_a_tenant_stand_in_their_files_with_the_values_of
     let tenant = Tenant::start(&clock, join.path());
     site.site().auth_info = Some(tenant.info.clone());
     let logs = tempfile::tempdir().unwrap();
-    let config = crate::log::config(
-        Some(logs.path().to_owned()),
-        runtime::telemetry::Level::Default,
-        runtime::telemetry::Console::Off,
-        clock.clone(),
-    );
-    let (subscriber, handle) = runtime::telemetry::start(config).unwrap();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let (guard, handle) = log_to(logs.path(), runtime::telemetry::Level::Default, &clock);
     let mut device = entra_device(&site, &tenant, joined(join.path()), &clock);
     device.register_as(Trigger::Setup).await.unwrap();
     // A second device, whose key the tenant does not know.
@@ -517,6 +510,16 @@ async fn user_policy_goes_with_the_users_own_token_and_a_refusal_keeps_its_reaso
     // Renewed by the refresh token, cached under the account.
     clock.advance(Duration::from_hours(9));
     device.user_policy(&sid).await.unwrap();
+
+    // Another user's list, or the device's own, is none of this user's.
+    let anna = site.site().user.take();
+    for other in [None, Some(Guid::nil())] {
+        site.site().user = other;
+        let error = device.user_policy(&sid).await.unwrap_err();
+        let told = device.state().credentials.accounts.get(&sid).unwrap().policy.refused.clone().unwrap();
+        assert!(told.contains("was not asked for"), "{error:?}: {told}");
+    }
+    site.site().user = anna;
 
     site.site().user_policy_refused = Some(Reason::UserPolicyNotForMethod);
     device.user_policy(&sid).await.unwrap_err();

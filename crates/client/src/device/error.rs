@@ -100,6 +100,8 @@ impl RequestError {
     /// Whether the same may succeed a little later without anybody doing anything.
     pub fn is_transient(&self) -> bool {
         match self {
+            // Nothing but another network, or a word of whoever forbids it, opens that way.
+            Self::NoWay { rule: Rule::GatewayForbidden | Rule::GatewayForbiddenHere, .. } => false,
             Self::NoWay { source, .. } => source.as_ref().is_some_and(|call| call.is_transient()),
             Self::Call(call) => call.is_transient(),
             _ => false,

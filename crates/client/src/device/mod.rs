@@ -12,6 +12,7 @@ mod onboarding;
 mod send;
 mod sts;
 mod user;
+mod way;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,9 +27,11 @@ use runtime::Clock;
 use crate::credential::sealed::Vault;
 use crate::credential::source::Prompt;
 use crate::credential::{ProofSetup, revocation};
+use crate::address::{GatewayAddress, InsideAddress};
 use crate::identity::{Identity, IdentityError, KeyMaterial};
 use crate::join::JoinStatus;
-use crate::location::Rotation;
+use crate::location::Inside;
+use crate::rotation::Rotation;
 use crate::state::{Failure, Registration, State, StateError, Store};
 use crate::tls::TlsTrust;
 use crate::token::TokenText;
@@ -40,6 +43,7 @@ pub use error::RequestError;
 pub(crate) use message::read_reply;
 pub(crate) use send::Outgoing;
 pub use user::UserTokenError;
+pub use way::Occasion;
 
 /// Version of this client as registrations and heartbeats name it: the form of the field, ours in
 /// the last places.
@@ -85,8 +89,13 @@ pub struct Device {
     transport: Transport,
     state: State,
     store: Arc<dyn Store>,
-    rotation: Rotation,
-    inside_answered: Option<bool>,
+    rotation: Rotation<GatewayAddress>,
+    /// The management point inside that is in use.
+    inside_rotation: Rotation<InsideAddress>,
+    /// What the last look inside saw.
+    inside: Inside,
+    /// When `CMGFQDNs` was last looked into in this run of the program.
+    hints_read: Option<Timestamp>,
     /// Held in memory only, until registration.
     bulk: Option<TokenText>,
     registrations: u32,
@@ -111,7 +120,7 @@ impl Device {
         let transport = Transport::new(Arc::clone(&identity), trust, options.clock.clone(), skew)
             .map_err(DeviceError::Transport)?;
         transport.judge().revocation.load(options.store.revocations());
-        let device = Self {
+        let mut device = Self {
             transport,
             vault: Vault::new(identity.pkcs8()),
             identity,
@@ -119,13 +128,16 @@ impl Device {
             state: options.state,
             store: options.store,
             rotation: Rotation::default(),
-            inside_answered: None,
+            inside_rotation: Rotation::default(),
+            inside: Inside::NotTried,
+            hints_read: None,
             bulk: None,
             registrations: 0,
             acting: None,
             join: None,
             prompter: None,
         };
+        device.read_local_settings();
         device.tell_judges();
         Ok(device)
     }
@@ -191,7 +203,7 @@ impl Device {
 
     /// Whether there is an inside that could take a request.
     pub(crate) fn knows_inside(&self) -> bool {
-        !self.state.setup.always_internet && !self.state.setup.inside.is_empty()
+        !crate::place::always_internet(&self.state) && !self.inside_addresses().is_empty()
     }
 
     /// Counts attempts to register, for the log: from 1, anew in each run of the program.

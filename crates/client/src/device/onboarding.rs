@@ -82,7 +82,7 @@ impl Device {
                 "SMS CCM 5.0: Host={host}, Path={path}, Port={port}, Protocol=https, CcmTokenAuth=0, Flags=0x1304, Options=0xe0"
             );
             self.tell_judges();
-            let answer = self.transport.open_page(&gateway, &path, &*self.store).await;
+            let answer = self.transport.open_page(&gateway, &path, None, &*self.store).await;
             let (status, body) = match answer {
                 Ok(answer) => answer,
                 Err(error) => {

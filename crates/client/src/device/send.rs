@@ -1,4 +1,4 @@
-//! Which way a request takes, and the next one when that fails.
+//! What a request carries, and one attempt to send it. Which way it takes: [`super::way`].
 
 use std::time::Duration;
 
@@ -7,20 +7,13 @@ use proto::message::{MessageEndpoint, OutgoingRequest, SigningIdentity};
 use proto::path::Door;
 
 use super::{Device, RequestError};
-use crate::address::{Address, GatewayAddress};
+use crate::address::Address;
 use crate::failure::CallError;
-use crate::location::{Decision, Inputs, Locality, Rotated, Rule, Whereabouts, decide, known_gateways};
+use crate::location::Rule;
 use crate::log::{field, line};
 use crate::token::{MACHINE_ACCOUNT, TokenText, Wanted};
 use crate::transport::{Answer, Believed, Call, Method, REQUEST_TIMEOUT, fresh_guid};
 use crate::trust::Learned;
-
-/// Gateways that one request tries before it fails: the current one and two others.
-const GATEWAYS_A_REQUEST: usize = 3;
-/// Time for the question whether a management point inside is there.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
-/// The question: any fact of the site will do, since the answer is signed.
-const PROBE_TARGET: &str = "/SMS_MP/.sms_aut?MPLIST";
 
 /// What a request shows about its sender, besides its signature.
 #[derive(Debug, Clone)]
@@ -41,7 +34,7 @@ impl Carry {
         }
     }
 
-    const fn door(&self) -> Door {
+    pub(super) const fn door(&self) -> Door {
         match self {
             Self::Certificate => Door::MutualAuth,
             Self::Nothing | Self::Token(_) => Door::ServerAuth,
@@ -68,7 +61,7 @@ pub(crate) struct Outgoing<'a> {
     /// The CCM token that is needed outside; `None` when the request brings its own.
     pub(crate) wanted: Option<Wanted>,
     pub(crate) shows_certificate: bool,
-    timeout: Duration,
+    pub(super) timeout: Duration,
 }
 
 impl Outgoing<'_> {
@@ -83,6 +76,21 @@ impl Outgoing<'_> {
             shows_certificate: false,
             timeout: REQUEST_TIMEOUT,
         }
+    }
+
+    /// Whether it is about who the device is and what it may: then it may go through a gateway even where
+    /// the site forbids that, since its answer says whether the site still does.
+    pub(super) fn concerns_registration(&self) -> bool {
+        match &self.body {
+            Body::Message { endpoint, .. } => *endpoint == MessageEndpoint::ClientRegistration,
+            Body::Nothing => self.with_token == super::sts::TARGET,
+        }
+    }
+
+    /// Whether it belongs to the management point that the device is assigned to [docs].
+    pub(super) fn goes_to_assigned(&self) -> bool {
+        let assigned = [MessageEndpoint::ClientRegistration, MessageEndpoint::PolicyManager];
+        matches!(&self.body, Body::Message { endpoint, .. } if assigned.contains(endpoint))
     }
 }
 
@@ -102,122 +110,6 @@ impl<'a> Outgoing<'a> {
 }
 
 impl Device {
-    /// Finds out whether the device is inside: asks the management points there, and believes
-    /// only the site's signature. Done before each policy poll and whenever nothing is known.
-    pub async fn locate(&mut self) -> Result<Locality, RequestError> {
-        self.ask_inside().await;
-        self.decided().map(|decision| decision.locality)
-    }
-
-    /// Asks inside, if that is of any use; gives the last failure.
-    async fn ask_inside(&mut self) -> Option<CallError> {
-        let mut last = None;
-        if self.state.setup.always_internet || self.state.setup.inside.is_empty() {
-            self.inside_answered = None;
-            return None;
-        }
-        let mut probe = Outgoing::get(PROBE_TARGET.to_owned(), PROBE_TARGET.to_owned());
-        probe.timeout = PROBE_TIMEOUT;
-        for address in Address::inside_of(&self.state.setup.inside) {
-            match self.attempt(&address, &probe, &Carry::Nothing).await {
-                Ok(_) => {
-                    self.inside_answered = Some(true);
-                    return None;
-                }
-                Err(error) => last = Some(error),
-            }
-        }
-        self.inside_answered = Some(false);
-        last
-    }
-
-    /// The decision as of what is known, noted and logged when it is another than before.
-    fn decided(&mut self) -> Result<Decision, RequestError> {
-        let gateways = self.gateways();
-        let inputs = Inputs {
-            always_internet: self.state.setup.always_internet,
-            gateway_allowed: self.state.policy.settings.gateway_allowed,
-            inside: &self.state.setup.inside,
-            gateways: &gateways,
-            inside_answered: self.inside_answered,
-        };
-        let decision = decide(&inputs);
-        let before = self.state.whereabouts.as_ref().map(|known| (known.locality, known.rule));
-        if decision.rule != Rule::NotTriedYet && before != Some((decision.locality, decision.rule)) {
-            line!(
-                info,
-                LocationServices,
-                result = %decision.locality,
-                rule = %decision.rule,
-                inputs = %inputs,
-                "location decided"
-            );
-            let moved = before.is_none_or(|(locality, _)| locality != decision.locality);
-            if moved && before.is_some() {
-                let place = if decision.locality == Locality::Intranet { "intranet" } else { "Internet" };
-                line!(info, ClientLocation, place, "the device is elsewhere than before");
-            }
-            let since =
-                self.state.whereabouts.as_ref().filter(|_| !moved).map_or(self.now(), |known| known.since);
-            let address = self.state.whereabouts.take().map(|known| known.address).unwrap_or_default();
-            self.state.whereabouts =
-                Some(Whereabouts { locality: decision.locality, rule: decision.rule, since, address });
-            self.save().map_err(RequestError::State)?;
-        }
-        Ok(decision)
-    }
-
-    /// Every gateway that the device knows: from policy, from locations, from setup.
-    pub fn gateways(&self) -> Vec<GatewayAddress> {
-        let state = &self.state;
-        known_gateways([&*state.policy.settings.gateways, &*state.located_gateways, &*state.setup.gateways])
-    }
-
-    /// Sends a request by the way that is open now. One that does not get through inside goes at
-    /// once through a gateway.
-    pub(crate) async fn send(&mut self, outgoing: &Outgoing<'_>) -> Result<Answer, RequestError> {
-        let mut last = None;
-        if self.inside_answered.is_none() {
-            last = self.ask_inside().await;
-        }
-        let decision = self.decided()?;
-        if decision.locality == Locality::Intranet {
-            match self.send_inside(outgoing).await {
-                Err(error) if error.is_of_the_way() => {
-                    line!(info, LocationServices, "the inside does not answer any more");
-                    self.inside_answered = Some(false);
-                    let RequestError::Call(call) = error else { return Err(error) };
-                    last = Some(call);
-                }
-                other => return other,
-            }
-        }
-        let decision = self.decided()?;
-        if decision.through_gateway {
-            return self.send_outside(outgoing).await;
-        }
-        // There is no other way, and what did not answer a while ago may be back.
-        if last.is_none() && !self.state.setup.inside.is_empty() {
-            last = self.ask_inside().await;
-            if self.decided()?.locality == Locality::Intranet {
-                return self.send_inside(outgoing).await;
-            }
-        }
-        Err(RequestError::NoWay { rule: decision.rule, source: last.map(Box::new) })
-    }
-
-    async fn send_inside(&mut self, outgoing: &Outgoing<'_>) -> Result<Answer, RequestError> {
-        let mut last = None;
-        for address in Address::inside_of(&self.state.setup.inside) {
-            match self.attempt(&address, outgoing, &Carry::Nothing).await {
-                Err(error) if error.is_of_the_way() => last = Some(error),
-                other => return other.map_err(RequestError::Call),
-            }
-        }
-        Err(last
-            .map_or(RequestError::NoWay { rule: Rule::NothingInsideKnown, source: None }, RequestError::Call))
-    }
-
     pub(super) async fn send_outside(&mut self, outgoing: &Outgoing<'_>) -> Result<Answer, RequestError> {
         if self.uses_certificate() {
             let error = match self.through_gateways(outgoing, &Carry::Certificate).await {
@@ -255,8 +147,8 @@ impl Device {
     ) -> Result<Answer, RequestError> {
         let carry = Carry::Token(token.clone());
         let mut last = None;
-        if self.inside_answered == Some(true) {
-            let inside = Address::inside_of(&self.state.setup.inside);
+        if self.inside.is_reached() {
+            let inside = Address::inside_of(&self.inside_addresses());
             for address in inside.into_iter().filter(Address::is_tls) {
                 match self.attempt(&address, outgoing, &carry).await {
                     Err(error) if error.is_of_the_way() => last = Some(error),
@@ -271,49 +163,8 @@ impl Device {
         self.through_gateways(outgoing, &carry).await
     }
 
-    /// Sends through the current gateway, and through others while the way fails.
-    pub(super) async fn through_gateways(
-        &mut self,
-        outgoing: &Outgoing<'_>,
-        carry: &Carry,
-    ) -> Result<Answer, RequestError> {
-        let known = self.gateways();
-        let nobody = || RequestError::NoWay { rule: Rule::NoGatewayKnown, source: None };
-        let (mut gateway, rotated) =
-            self.rotation.choose(&known, runtime::id::random()).ok_or_else(nobody)?;
-        if let Some(rotated) = rotated {
-            log_rotation(&rotated);
-        }
-        let mut tried = Vec::new();
-        loop {
-            let address = Address::Gateway(gateway.clone(), carry.door());
-            let error = match self.attempt(&address, outgoing, carry).await {
-                Ok(answer) => {
-                    self.rotation.succeeded(&gateway);
-                    return Ok(answer);
-                }
-                Err(error) => error,
-            };
-            if !error.is_of_the_way() {
-                self.rotation.succeeded(&gateway);
-                return Err(RequestError::Call(error));
-            }
-            if let Some(rotated) = self.rotation.failed(&gateway, &known, self.now(), runtime::id::random()) {
-                log_rotation(&rotated);
-            }
-            tried.push(gateway);
-            let left: Vec<_> = known.iter().filter(|gateway| !tried.contains(gateway)).cloned().collect();
-            let next =
-                tried.last().and_then(|last| self.rotation.other_than(last, &left, runtime::id::random()));
-            match next {
-                Some(next) if tried.len() < GATEWAYS_A_REQUEST => gateway = next,
-                _ => return Err(RequestError::Call(error)),
-            }
-        }
-    }
-
     /// One request to one address.
-    async fn attempt(
+    pub(super) async fn attempt(
         &mut self,
         address: &Address,
         outgoing: &Outgoing<'_>,
@@ -438,14 +289,4 @@ fn log_call(address: &Address, call: &Call<'_>) {
     if has_ccm_token {
         field!(info, CcmMessaging, "Appending CCM Token to the header.");
     }
-}
-
-fn log_rotation(rotated: &Rotated) {
-    field!(
-        info,
-        ClientLocation,
-        "Rotating internet management point, new management point [{}] is: https://{} (0) with capabilities: <Capabilities SchemaVersion =\"1.0\"><Property Name=\"SSL\" Version=\"1\" /></Capabilities>",
-        rotated.number,
-        rotated.to
-    );
 }

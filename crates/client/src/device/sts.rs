@@ -100,10 +100,39 @@ impl Device {
             },
         };
         let text = text.ok_or(RequestError::NoProof)?;
-        let token = self.exchange_token(&text, account.as_deref().unwrap_or(MACHINE_ACCOUNT)).await?;
+        let mut token = self.exchange_token(&text, account.as_deref().unwrap_or(MACHINE_ACCOUNT)).await;
+        if proof == Proof::SelfProve {
+            token = self.with_the_one_before(token).await;
+        }
+        let token = token?;
         self.state.ccm = Some(token.clone());
         self.save().map_err(RequestError::State)?;
         Ok(token)
+    }
+
+    /// A new self-prove token that the token service does not take, as that of a site that was set back to
+    /// an older state, leaves the one before it in force; one that it takes ends that one.
+    async fn with_the_one_before(
+        &mut self,
+        asked: Result<StoredToken, RequestError>,
+    ) -> Result<StoredToken, RequestError> {
+        let now = self.now();
+        let Some(before) = self.state.self_prove_before.clone() else { return asked };
+        match asked {
+            Err(error) if error.asks_for_new_token() && before.judge(now) != Freshness::Expired => {
+                line!(warn, ClientIDManagerStartup, error = %runtime::telemetry::Chain(&error), "the new self-prove token was not taken; asking with the one before");
+                let taken = self.exchange_token(&before.text, MACHINE_ACCOUNT).await?;
+                // Renewed at once: the one that was not taken is no use.
+                self.state.self_prove = Some(StoredToken { renew_from: now, ..before });
+                self.state.self_prove_before = None;
+                Ok(taken)
+            }
+            Ok(token) => {
+                self.state.self_prove_before = None;
+                Ok(token)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Shows `CCM_STS` a token and takes the CCM token that it gives. Inside over plain HTTP no CCM

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::PlatformError;
+use crate::network;
 
 /// As the heartbeat names the system.
 pub(super) const PLATFORM_ID: &str = "Linux";
@@ -50,6 +51,28 @@ pub(super) fn machine_id() -> Result<String, PlatformError> {
 #[expect(clippy::unnecessary_wraps, reason = "other systems can fail")]
 pub(super) fn join_status() -> std::io::Result<Option<Vec<u8>>> {
     Ok(None)
+}
+
+/// Addresses and routes of this process' network namespace.
+pub(super) fn network_facts() -> Option<Vec<String>> {
+    use std::io::Read as _;
+    let table = |path: &str| {
+        let mut text = String::new();
+        let file = fs::File::open(path).ok()?;
+        file.take(network::TABLE_BYTES).read_to_string(&mut text).ok()?;
+        Some(text)
+    };
+    let routes = table("/proc/net/route");
+    let addresses = table("/proc/net/fib_trie");
+    // A kernel without IPv6 has no such table.
+    let six = table("/proc/net/if_inet6").unwrap_or_default();
+    if routes.is_none() && addresses.is_none() {
+        return None;
+    }
+    let (routes, addresses) = (routes.unwrap_or_default(), addresses.unwrap_or_default());
+    let facts =
+        [network::ipv4_routes(&routes), network::ipv4_addresses(&addresses), network::ipv6_addresses(&six)];
+    Some(facts.concat())
 }
 
 /// One datagram to the socket that systemd names; without one nobody listens, which is fine.

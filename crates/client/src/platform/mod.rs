@@ -2,7 +2,7 @@
 //! client asks which system it runs on.
 //!
 //! Each file has the same items: the default state folder, the host's name, what names the
-//! hardware, which system it is, how it is joined, and how a service manager is told that the
+//! hardware, which system it is, how it is joined, on which network it is, and how a service manager is told that the
 //! service is ready. `certificate_store` is a store that is a folder, on every system.
 
 mod certificate_store;
@@ -23,6 +23,7 @@ use proto::text::hex;
 
 use crate::credential::pki::StoredCertificate;
 use crate::join::{JoinStatus, JoinStatusError, OUTPUT_BYTES};
+use crate::network::Fingerprint;
 
 pub use certificate_store::CertificateStoreError;
 
@@ -70,6 +71,12 @@ pub fn notify_ready() {
 /// Tells the service manager, if there is one, that the service is ending.
 pub fn notify_stopping() {
     system::notify("STOPPING=1");
+}
+
+/// What distinguishes the network that the device is on now from others; `None` where the system does not
+/// say.
+pub fn network() -> Option<Fingerprint> {
+    system::network_facts().map(Fingerprint::of)
 }
 
 /// The certificates of a store. Here a store is a folder; the stores of Windows come with the Windows

@@ -32,5 +32,20 @@ pub(super) fn join_status() -> std::io::Result<Option<Vec<u8>>> {
     Ok(Some(output.stdout))
 }
 
+/// The addresses from which packets to the world would leave. No packet is sent: connecting a UDP socket only
+/// asks the system for its route.
+#[expect(clippy::unnecessary_wraps, reason = "other systems cannot say")]
+pub(super) fn network_facts() -> Option<Vec<String>> {
+    use std::net::UdpSocket;
+    // Addresses of documentation: nobody has them.
+    let ways = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+    let source = |(from, to): (&str, &str)| {
+        let socket = UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        socket.local_addr().ok().map(|address| format!("address {}", address.ip()))
+    };
+    Some(ways.into_iter().filter_map(source).collect())
+}
+
 /// A program that is no Windows service has no manager to tell.
 pub(super) fn notify(_state: &str) {}

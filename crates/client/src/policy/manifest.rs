@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proto::http_signature::read_certificates;
 use proto::id::{ClientId, Thumbprint};
-use proto::policy_signature::{ManifestError, PolicyManifest, SignedPolicy};
+use proto::policy_signature::{ManifestError, PolicyManifest, PolicyResource, SignedPolicy};
 use proto::request::BodyError;
 use proto::request::policy::{AssignedPolicy, AssignmentsReplyType, ReplyAssignments};
 use proto::text::xml::{Element, XmlError};
@@ -57,11 +57,12 @@ impl Believed {
 }
 
 /// Checks a reply: signed by the site's signing certificate under the pinned root, over exactly
-/// this list, for this device, not older than `last`, and not past its end.
+/// this list, for this device, as the policy of `resource`, not older than `last`, and not past its end.
 pub fn believe(
     xml: &str,
     root: &SiteRoot,
     device: ClientId,
+    resource: PolicyResource,
     last: u64,
     now: Timestamp,
 ) -> Result<Believed, BelieveError> {
@@ -81,6 +82,10 @@ pub fn believe(
     let signature = signature.map_err(|_| BelieveError::NoSignature("the signature's value"))?;
     let manifest = PolicyManifest {
         device: reply.client_id,
+        resource: element
+            .attribute("Resource")
+            .and_then(PolicyResource::parse)
+            .ok_or(BelieveError::NoSignature("Resource"))?,
         serial: number(element, "Serial")?,
         issued: time(element, "Issued")?,
         expires: time(element, "Expires")?,
@@ -89,7 +94,7 @@ pub fn believe(
     root.verify(&chain, Purpose::SiteSigning, now).map_err(BelieveError::Signer)?;
     let leaf = chain.first().ok_or(BelieveError::NoSignature("Chain"))?;
     verify_rsa(leaf, &manifest.bytes(), &signature).map_err(BelieveError::Changed)?;
-    manifest.check(device, last, now).map_err(BelieveError::Manifest)?;
+    manifest.check(device, resource, last, now).map_err(BelieveError::Manifest)?;
     Ok(Believed { serial: manifest.serial, policies })
 }
 
@@ -121,11 +126,23 @@ fn time(element: &Element<'_>, name: &'static str) -> Result<Timestamp, BelieveE
 mod tests {
     use super::*;
     use crate::testing::{PolicyFixture, SiteKeys, fixture_client_id};
+    use proto::id::Guid;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
 
     fn believe_at(xml: &str, site: &SiteKeys, last: u64, now: Timestamp) -> Result<Believed, BelieveError> {
-        believe(xml, &SiteRoot::new(site.root().to_vec()).unwrap(), fixture_client_id(), last, now)
+        believe_of(xml, site, PolicyResource::Machine, last, now)
+    }
+
+    fn believe_of(
+        xml: &str,
+        site: &SiteKeys,
+        resource: PolicyResource,
+        last: u64,
+        now: Timestamp,
+    ) -> Result<Believed, BelieveError> {
+        let root = SiteRoot::new(site.root().to_vec()).unwrap();
+        believe(xml, &root, fixture_client_id(), resource, last, now)
     }
 
     #[test]
@@ -157,12 +174,33 @@ mod tests {
     }
 
     #[test]
+    fn a_users_list_is_not_the_devices_nor_the_devices_a_users_nor_another_users() {
+        let site = SiteKeys::new();
+        let policy = PolicyFixture::public("1.00");
+        let user = |number| PolicyResource::User(Guid::from_bytes([number; 16]));
+        let all = [PolicyResource::Machine, user(1), user(2)];
+        for of in all {
+            let xml = site.assignments_of(fixture_client_id(), of, 7, &[&policy], NOW);
+            for asked in all {
+                let believed = believe_of(&xml, &site, asked, 0, NOW).map(|believed| believed.serial);
+                let other = BelieveError::Manifest(ManifestError::OtherResource(of));
+                assert_eq!(believed, if of == asked { Ok(7) } else { Err(other) }, "{of} for {asked}");
+                let renamed = xml.replace(&format!("Resource=\"{of}\""), &format!("Resource=\"{asked}\""));
+                let believed = believe_of(&renamed, &site, asked, 0, NOW).map(|believed| believed.serial);
+                let changed = BelieveError::Changed(BadSignature);
+                assert_eq!(believed, if of == asked { Ok(7) } else { Err(changed) }, "{of} as {asked}");
+            }
+        }
+    }
+
+    #[test]
     fn every_change_and_every_other_signer_is_noticed() {
         let (site, other) = (SiteKeys::new(), SiteKeys::new());
         let xml = site.assignments(fixture_client_id(), 7, &[&PolicyFixture::public("1.00")], NOW);
         for (from, to) in [
             ("PolicyVersion=\"1.00\"", "PolicyVersion=\"2.00\""),
             ("Serial=\"7\"", "Serial=\"8\""),
+            (" Resource=\"", " Resources=\""),
             ("PolicyHash=\"SHA256:", "PolicyHash=\"SHA256:00"),
             (" Chain=\"", " Chains=\""),
             ("RoamgateSignature", "OtherSignature"),

@@ -9,6 +9,7 @@ use proto::id::Thumbprint;
 use proto::limits;
 use proto::message::MessageEndpoint;
 use proto::message::header_identity::client_token_headers;
+use proto::policy_signature::PolicyResource;
 use proto::request::policy::{
     AssignedPolicy, AssignmentsRequestType, Machine, PolicyFlags, RequestAssignments, ResourceType,
 };
@@ -17,11 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{Device, Outgoing, RequestError};
 use crate::log::line;
+use crate::place::WordSource;
 use crate::state::{Approval, StateError};
 use crate::token::{TokenText, Wanted};
 
 pub use manifest::{BelieveError, Believed, believe};
-pub use settings::ClientSettings;
+pub use settings::{ClientSettings, LogLevel};
 pub use user::UserPolicyError;
 
 /// The endpoint of bodies inside, as it stands in a policy location.
@@ -146,8 +148,9 @@ impl Device {
             .map_err(PolicyError::Request)?;
         let now = self.now();
         let root = self.site_root().ok_or(PolicyError::Request(RequestError::NoRoot))?;
-        let believed = believe(&xml, &root, registration.client_id, self.state().policy.serial, now)
-            .map_err(PolicyError::Believe)?;
+        let (device, last) = (registration.client_id, self.state().policy.serial);
+        let believed =
+            believe(&xml, &root, device, PolicyResource::Machine, last, now).map_err(PolicyError::Believe)?;
         let outcome = self.apply(believed).await?;
         self.state_mut().contact.policy = Some(now);
         self.save().map_err(PolicyError::State)?;
@@ -171,6 +174,7 @@ impl Device {
             settings = settings.or(evaluate(policy, &body));
             applied.push(Applied::of(policy, hash));
         }
+        let said = settings.as_ref().map(|said: &ClientSettings| (said.gateway_allowed, said.gateways.clone()));
         let settings = settings.unwrap_or_default();
         let old = &self.state().policy;
         let outcome = PolicyOutcome {
@@ -187,6 +191,12 @@ impl Device {
         self.save().map_err(PolicyError::State)?;
         // Last: until the new list is kept, the old one still names its bodies.
         self.store().keep_policy_bodies(&hashes).map_err(PolicyError::State)?;
+        if outcome.settings_changed {
+            log_settings(&self.state().policy.settings);
+        }
+        if let Some((allowed, gateways)) = said {
+            self.take_site_word(allowed, &gateways, WordSource::Policy).map_err(PolicyError::State)?;
+        }
         line!(
             info,
             PolicyAgent,
@@ -236,6 +246,23 @@ impl Device {
         }
         line!(info, PolicyAgent, policy = %policy.id, version = %policy.version, bytes = body.len(), "policy body fetched");
         Ok(body)
+    }
+}
+
+/// Says which client settings are in force from now on, and which do nothing here.
+fn log_settings(settings: &ClientSettings) {
+    line!(
+        info,
+        PolicyEvaluator,
+        version = settings.version,
+        polling_minutes = settings.polling_minutes,
+        gateway_allowed = settings.gateway_allowed,
+        probe = settings.network_probe_text,
+        "client settings in force"
+    );
+    if !settings.ignored.is_empty() || !settings.unreadable.is_empty() {
+        let (ignored, unreadable) = (settings.ignored.join(" "), settings.unreadable.join(" "));
+        line!(warn, PolicyEvaluator, ignored, unreadable, "client settings that do nothing here; reported");
     }
 }
 

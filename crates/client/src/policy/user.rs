@@ -2,6 +2,7 @@
 //! token, believed and kept as the device's, and apart from it.
 
 use proto::message::MessageEndpoint;
+use proto::policy_signature::PolicyResource;
 use proto::reason::Reason;
 use proto::request::policy::{AssignmentsRequestType, Machine, RequestAssignments, ResourceType, User};
 
@@ -88,7 +89,8 @@ impl Device {
         let answer = self.send_with_token(&outgoing, &token).await.map_err(of)?;
         let body = crate::device::read_reply(&answer).map_err(of)?;
         let root = self.site_root().ok_or_else(|| of(RequestError::NoRoot))?;
-        let believed = believe(&body, &root, registration.client_id, account.policy.serial, self.now())
+        let (of_user, last) = (PolicyResource::User(account.user), account.policy.serial);
+        let believed = believe(&body, &root, registration.client_id, of_user, last, self.now())
             .map_err(|error| UserPolicyError::Policy(PolicyError::Believe(error)))?;
         let mut applied = Vec::new();
         for policy in &believed.policies {

@@ -569,7 +569,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_pasted_line_makes_a_managed_device_and_the_token_is_nowhere_afterwards() {
-        use crate::testing::{FakeSite, PolicyFixture, fixture_client_id};
+        use crate::testing::{FakeSite, PolicyFixture, fixture_client_id, log_to};
         let clock = Clock::manual(NOW.micros());
         let site = FakeSite::start(&clock);
         site.site().policies = vec![PolicyFixture::settings("3.00", "")];
@@ -583,16 +583,9 @@ mod tests {
         request.ca_file = Some(ca);
         request.site_root = Some(format!("sha256:{}", proto::id::Thumbprint::of(site.keys.root())));
         let folder = StateFolder::create(&parent.path().join("state")).unwrap();
-        let log = crate::log::config(
-            Some(folder.logs()),
-            runtime::telemetry::Level::Verbose,
-            runtime::telemetry::Console::Off,
-            clock.clone(),
-        );
-        let (subscriber, handle) = runtime::telemetry::start(log).unwrap();
         let mut steps = Vec::new();
         let mut progress = |step: &str| steps.push(step.to_owned());
-        let guard = tracing::subscriber::set_default(subscriber);
+        let (guard, handle) = log_to(&folder.logs(), runtime::telemetry::Level::Verbose, &clock);
         let plan = planned(&request).unwrap();
         let finished =
             run(plan, &folder, false, clock.clone(), Patience::NONE, None, &mut progress).await.unwrap();

@@ -12,7 +12,7 @@ use hyper::{Request, Response, StatusCode};
 use proto::client_certificate::{self, ProofError};
 use proto::entra::AuthInfo;
 use proto::http_signature::{self, Answered, SignedRequest};
-use proto::id::{ClientId, Thumbprint};
+use proto::id::{ClientId, Guid, Thumbprint};
 use proto::message::body::RequestBody;
 use proto::message::envelope::CONTENT_TYPE;
 use proto::message::header::Property;
@@ -20,6 +20,7 @@ use proto::message::{
     HeaderIdentity, MessageEndpoint, ReplyMessage, ReplyStamp, RequestMessage, RsaPublicKey,
 };
 use proto::path::Door;
+use proto::policy_signature::PolicyResource;
 use proto::reason::Reason;
 use proto::request::location::management_point::MpRecord;
 use proto::request::location::{EnumerateMpLocationReply, LocationRequest};
@@ -98,6 +99,8 @@ pub(crate) struct Site {
     pub(crate) auth_info: Option<AuthInfo>,
     /// How requests for user policy are refused.
     pub(crate) user_policy_refused: Option<Reason>,
+    /// The user for whom it gave a token last, and whose policy it gives.
+    pub(crate) user: Option<Guid>,
     pub(crate) reports: Vec<Report>,
     pub(crate) seen: Vec<Seen>,
 }
@@ -135,6 +138,7 @@ impl FakeSite {
             properties: Vec::new(),
             auth_info: None,
             user_policy_refused: None,
+            user: None,
             reports: Vec::new(),
             seen: Vec::new(),
         }));
@@ -397,7 +401,10 @@ fn content<'h>(
                 // The recovery road: who it is, and nothing more.
                 (Some(TokenClass::SelfProve), _) if ended => TokenClass::PreAuth,
                 (Some(TokenClass::SelfProve), _) if site.approved => TokenClass::Device,
-                (None, Some(claims)) if registered && claims.user.is_some() => TokenClass::User,
+                (None, Some(claims)) if registered && claims.user.is_some() => {
+                    site.user = claims.user;
+                    TokenClass::User
+                }
                 (None, Some(_)) if registered => TokenClass::Device,
                 _ => TokenClass::PreAuth,
             };
@@ -480,7 +487,9 @@ fn answer_message(
             let is_user = request.resource == ResourceType::User;
             assert_eq!(is_user, class == Some(TokenClass::User), "a user's policy goes with a user's token");
             let policies: Vec<_> = site.policies.iter().collect();
-            SiteKeys::shared().assignments(site.policy_for, site.serial, &policies, now)
+            let resource = site.user.filter(|_| is_user).map_or(PolicyResource::Machine, PolicyResource::User);
+            let (keys, device) = (SiteKeys::shared(), site.policy_for);
+            keys.assignments_of(device, resource, site.serial, &policies, now)
         }
         RequestBody::Location(request) => {
             let LocationRequest::EnumerateMp(_) = *request else {

@@ -90,6 +90,7 @@ pub(crate) const ROUTES: &[Route] = &[
     change(Verb::Post, "/trust", |verb| on(verb, trust::add)),
     change(Verb::Delete, "/trust/{id}", |verb| on(verb, trust::remove)),
     read("/trust/{id}/effect", |verb| on(verb, trust::effect)),
+    change(Verb::Put, "/trust/{id}/distribution-point", |verb| on(verb, trust::name_distribution_point)),
     change(Verb::Post, "/trust/crl", |verb| on(verb, trust::put_crl)),
     look("/trust/check", |verb| on(verb, trust::check)),
     look("/tokens/check", |verb| on(verb, trust::check_token)),

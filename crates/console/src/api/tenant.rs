@@ -20,8 +20,10 @@ use super::{Api, time};
 
 /// Where users of Entra tenants are discovered.
 const GRAPH: &str = "https://graph.microsoft.com";
-/// How long an operator waits for what the fetcher meets.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// How long an operator waits for a run of the discovery.
+const SYNC_PATIENCE: Duration = Duration::from_secs(40);
+/// How long for keys. What was met before and is met again looks like nothing new, so not too long.
+const KEYS_PATIENCE: Duration = Duration::from_secs(12);
 /// How often it is looked whether it has met something.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -92,7 +94,7 @@ pub(super) async fn add(
     };
     let before = api.site.add_tenant(&caller.by(), tenant).await?;
     api.site.want_keys(before.tenant);
-    let tenant = wait(&api, before.tenant, |now| keys_have_moved(&before, now)).await?;
+    let tenant = wait(&api, before.tenant, KEYS_PATIENCE, |now| keys_have_moved(&before, now)).await?;
     Ok((StatusCode::CREATED, Json(view(&api, &tenant).await?)))
 }
 
@@ -109,7 +111,7 @@ pub(super) async fn verify(
 ) -> Result<Json<Value>, ApiError> {
     let before = find(&api, &name).await?;
     api.site.want_keys(before.tenant);
-    let tenant = wait(&api, before.tenant, |now| keys_have_moved(&before, now)).await?;
+    let tenant = wait(&api, before.tenant, KEYS_PATIENCE, |now| keys_have_moved(&before, now)).await?;
     Ok(Json(view(&api, &tenant).await?))
 }
 
@@ -121,7 +123,8 @@ pub(super) async fn sync(
 ) -> Result<Json<Value>, ApiError> {
     let before = find(&api, &name).await?;
     api.site.want_sync(SyncSource::Tenant(before.tenant), wanted.full).await?;
-    let tenant = wait(&api, before.tenant, |now| sync_has_moved(&before.sync, &now.sync)).await?;
+    let moved = |now: &Tenant| sync_has_moved(&before.sync, &now.sync);
+    let tenant = wait(&api, before.tenant, SYNC_PATIENCE, moved).await?;
     Ok(Json(view(&api, &tenant).await?))
 }
 
@@ -176,8 +179,13 @@ async fn find(api: &Api, name: &str) -> Result<Tenant, ApiError> {
 }
 
 /// The tenant once the fetcher has met something, or as it is when patience ends.
-async fn wait(api: &Api, tenant: Guid, moved: impl Fn(&Tenant) -> bool) -> Result<Tenant, ApiError> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+async fn wait(
+    api: &Api,
+    tenant: Guid,
+    patience: Duration,
+    moved: impl Fn(&Tenant) -> bool,
+) -> Result<Tenant, ApiError> {
+    let deadline = tokio::time::Instant::now() + patience;
     loop {
         let now = find(api, &tenant.to_string()).await?;
         if moved(&now) || tokio::time::Instant::now() >= deadline {

@@ -105,6 +105,25 @@ pub(super) async fn remove(
     Ok(Json(json!({ "id": gone.id, "subject": gone.subject, "removed": true })))
 }
 
+/// Body of `PUT trust/{id}/distribution-point`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place {
+    url: String,
+}
+
+/// `PUT trust/{id}/distribution-point`: where an authority publishes its own list.
+pub(super) async fn name_distribution_point(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name,
+    JsonBody(place): JsonBody<Place>,
+) -> Result<Json<Value>, ApiError> {
+    let authority = find(&api, &name).await?;
+    let named = api.site.name_distribution_point(&caller.by(), authority.id, &place.url).await?;
+    Ok(Json(view(&named)))
+}
+
 /// `POST trust/crl`.
 pub(super) async fn put_crl(
     State(api): State<Api>,
@@ -230,6 +249,9 @@ impl From<TrustError> for ApiError {
     fn from(error: TrustError) -> Self {
         match error {
             TrustError::Unknown(_) => Self::told(Code::NotFound, &error, "`roamgate trust list` shows all."),
+            TrustError::Url(_) => {
+                Self::told(Code::Invalid, &error, "Write it as http://HOST/PATH or https://HOST/PATH.")
+            }
             TrustError::Database(error) => error.into(),
             TrustError::Stopping => Self::failed(&error),
             other => Self::told(

@@ -64,7 +64,10 @@ impl Slapd {
         std::fs::create_dir(path("db")).unwrap();
         std::fs::write(path("slapd.conf"), settings(&schema, folder.path())).unwrap();
         std::fs::write(path("data.ldif"), tree(people, computers)).unwrap();
-        // Beside slapd, the same program under another name: it fills the database.
+        // A copy, because some systems tie rights to the program's path and would not let it read a
+        // temporary folder. As `-T add` the same program fills the database.
+        let (installed, program) = (program, path("slapd"));
+        std::fs::copy(installed, &program).map_err(|error| error.to_string())?;
         let filled = Command::new(&program)
             .args(["-T", "add", "-f"])
             .arg(path("slapd.conf"))

@@ -11,7 +11,7 @@ use proto::limits;
 use proto::message::body::RequestBody;
 use proto::message::envelope::{BOUNDARY, CONTENT_TYPE};
 use proto::message::{Envelope, Header, ReplyCompression, RequestMessage};
-use proto::policy_signature::{PolicyManifest, SignedPolicy};
+use proto::policy_signature::{PolicyManifest, PolicyResource, SignedPolicy};
 use proto::reason::Reason;
 use proto::request::policy::{AssignmentsReplyType, ReplyAssignments};
 use proto::request::registration::{
@@ -233,6 +233,7 @@ fn check_signature(bench: &Bench, id: ClientId, xml: &str, reply: &ReplyAssignme
     let time = |name: &str| Timestamp::parse_iso8601(value(name)).unwrap();
     let manifest = PolicyManifest {
         device: id,
+        resource: PolicyResource::Machine,
         serial: value("Serial").parse().unwrap(),
         issued: time("Issued"),
         expires: time("Expires"),
@@ -252,6 +253,7 @@ fn check_signature(bench: &Bench, id: ClientId, xml: &str, reply: &ReplyAssignme
     root.verify(&chain, Purpose::SiteSigning, bench.now()).unwrap();
     let bytes = read_certificates(signature.text()).unwrap().remove(0);
     verify_rsa(&chain[0], &manifest.bytes(), &bytes).unwrap();
+    assert_eq!(value("Resource"), "machine");
     let other = PolicyManifest { serial: manifest.serial + 1, ..manifest };
     assert!(verify_rsa(&chain[0], &other.bytes(), &bytes).is_err());
 }

@@ -217,10 +217,10 @@ async fn certificates_tenants_and_users_open_what_the_table_says_and_nothing_els
                     _ => question(bench, endpoint),
                 };
                 let message_id = fresh_id();
-                let ask = ask.signed_as(device, Some(id), bench.now(), message_id);
                 let by_certificate = caller == Caller::Certificate;
                 let ask =
                     if by_certificate { proving(bench, ask, device, &scene.leaf, message_id) } else { ask };
+                let ask = ask.signed_as(device, Some(id), bench.now(), message_id);
                 let answer = scene.send(mode, way, ask, by_certificate.then_some(&scene.leaf)).await;
                 let expected = match way {
                     Way::Intranet => endpoint.open_inside_to(caller),

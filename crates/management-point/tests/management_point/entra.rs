@@ -320,9 +320,9 @@ async fn a_certificate_carries_the_registration_when_entra_fails_midway() {
         message_id,
         created: scene.now(),
     };
-    let ask =
-        scene.registration(device, None).bearer(&given).signed_as(device, None, scene.now(), message_id);
+    let ask = scene.registration(device, None).bearer(&given);
     let ask = leaf.proof(proof).iter().fold(ask, |ask, (name, value)| ask.header(name, value));
+    let ask = ask.signed_as(device, None, scene.now(), message_id);
     let answer = scene.bench.send_tls(ask, &scene.client).await;
     let response = ClientRegistrationResponse::parse(&answer.reply()).unwrap();
     assert_eq!(response.approval, ApprovalStatus::Approved);

@@ -40,9 +40,12 @@ fn proof_of(bench: &Bench, device: &TestDevice, message_id: Guid) -> ProofOf {
 /// Signed by the device, with the proof of a certificate beside it.
 fn with_proof(bench: &Bench, ask: Ask, device: &TestDevice, id: Option<ClientId>, leaf: &Leaf) -> Ask {
     let message_id = fresh_id();
-    let signed = ask.signed_as(device, id, bench.now(), message_id);
-    let headers = leaf.proof(proof_of(bench, device, message_id));
-    headers.iter().fold(signed, |ask, (name, value)| ask.header(name, value))
+    proving(ask, leaf, proof_of(bench, device, message_id)).signed_as(device, id, bench.now(), message_id)
+}
+
+/// With this proof of a certificate beside it, not signed yet.
+fn proving(ask: Ask, leaf: &Leaf, of: ProofOf) -> Ask {
+    leaf.proof(of).iter().fold(ask, |ask, (name, value)| ask.header(name, value))
 }
 
 /// As it comes from a connection point, which names the certificate of the gateway's door.
@@ -180,14 +183,13 @@ async fn a_proof_for_something_else_is_refused_whatever_else_is_there() {
     ];
     for (what, of) in forged {
         let ask = registration(&bench, device, KeyType::SelfSigned);
-        let ask = ask.signed_as(device, None, bench.now(), message_id);
-        let ask = leaf.proof(of).iter().fold(ask, |ask, (name, value)| ask.header(name, value));
+        let ask = proving(ask, &leaf, of).signed_as(device, None, bench.now(), message_id);
         let answer = bench.send(ask).await;
         assert_eq!((answer.status, answer.reason()), (403, Some(Reason::InsideCertificateInvalid)), "{what}");
     }
     // Without a signed request around it, it is bound to nothing.
     let ask = registration(&bench, device, KeyType::SelfSigned);
-    let ask = leaf.proof(good).iter().fold(ask, |ask, (name, value)| ask.header(name, value));
+    let ask = proving(ask, &leaf, good);
     assert_eq!(bench.send(ask).await.reason(), Some(Reason::InsideCertificateInvalid));
     assert!(bench.site.find_device_by_key(device.thumbprint()).await.unwrap().is_none());
 }

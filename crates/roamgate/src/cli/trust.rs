@@ -28,6 +28,14 @@ pub(crate) enum TrustCommand {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Say where an authority publishes its own revocation list
+    DistributionPoint {
+        /// SHA-256 of its certificate, or the beginning of it
+        #[arg(value_parser = named())]
+        authority: String,
+        /// http:// or https://
+        url: String,
+    },
     /// Upload a revocation list, where the site cannot fetch it
     Crl {
         #[arg(value_name = "FILE")]

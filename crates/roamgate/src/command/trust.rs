@@ -68,6 +68,11 @@ pub(crate) async fn run(command: TrustCommand, flags: &SiteFlags, format: Format
             output::record(format, &gone, &[("Subject", "subject"), ("Removed", "removed")]);
             Ok(())
         }
+        TrustCommand::DistributionPoint { authority, url } => {
+            let path = format!("trust/{}/distribution-point", element(&authority));
+            output::record(format, &api()?.put(&path, &json!({"url": url})).await?, COLUMNS);
+            Ok(())
+        }
         TrustCommand::Crl { file } => {
             let state = api()?.post("trust/crl", &json!({"file": read_file(&file)?})).await?;
             output::record(

@@ -210,7 +210,12 @@ async fn trust(api: &Api, pki: &ClientPki) -> Result<(), Failure> {
     use base64::Engine as _;
     let file = std::fs::read(&pki.authorities).map_err(|error| Failure::from_error(Exit::Bug, &error))?;
     let file = base64::engine::general_purpose::STANDARD.encode(file);
-    api.post("trust", &json!({"file": file})).await.map(drop)
+    let added = api.post("trust", &json!({"file": file})).await?;
+    // A certificate of an authority names its issuer's list; the lowest one's own is to be named.
+    let issuing = added.as_array().into_iter().flatten().find(|one| one["kind"] == "intermediate");
+    let id = issuing.and_then(|one| one["id"].as_str()).unwrap_or_default();
+    let path = format!("trust/{id}/distribution-point");
+    api.put(&path, &json!({"url": pki.crl_url})).await.map(drop)
 }
 
 /// Waits until `look` finds something; an error when the child ends or the time is over.

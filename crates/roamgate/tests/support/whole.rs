@@ -48,7 +48,11 @@ impl Whole {
         let drain = Drain::new();
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
 
-        let config = management_point::Config { listen: any, ..management_point::Config::default() };
+        let config = management_point::Config {
+            listen: any,
+            role: Some("MP1".to_owned()),
+            ..management_point::Config::default()
+        };
         let bound = management_point::ManagementPoint::bind(
             config,
             site.clone(),
@@ -56,7 +60,7 @@ impl Whole {
             management_point::Options { approve_everything: true },
         )
         .expect("a management point");
-        let management_point = bound.address();
+        let management_point = bound.tls_address().expect("a free port for HTTPS");
         tokio::spawn(bound.run(drain.clone()));
         let link = console::SiteLinkConfig { listen: any, ..console::SiteLinkConfig::default() };
         let link = console::SiteLink::bind(link, site.clone(), clock.clone()).await.expect("a site link");
@@ -69,8 +73,8 @@ impl Whole {
         let by = By::site();
         let role = NewRole {
             name: "MP1".to_owned(),
-            internal_url: format!("http://{management_point}"),
-            mode: RoleMode::Http,
+            internal_url: format!("https://localhost:{}", management_point.port()),
+            mode: RoleMode::Ehttp,
             gateway_traffic: true,
         };
         let role = site.add_role(&by, role).await.expect("a role").id;

@@ -13,6 +13,7 @@ use super::known::{Form, NONE, STANDARD};
 use super::{Objects, Resolved};
 use crate::db::{self, DbError, Tx};
 use crate::policy::{self, PolicyProtection};
+use crate::role::RoleMode;
 
 /// The policy's id, the same at every site, so that a client knows its settings by it.
 pub(crate) const POLICY_ID: &str = "{5f0d8c1e-7a34-4b1c-9e52-3c7d10a6e2b8}";
@@ -116,11 +117,12 @@ fn insert_body(
 }
 
 /// `host/CCM_Proxy_MutualAuth/<role>` of every gateway and role that takes gateway traffic: the
-/// form in which clients are told gateways [docs].
+/// form in which clients are told gateways [docs]. A role in plain HTTP takes none, whatever else its
+/// record says: a gateway refuses it there (RG-1006).
 pub(super) fn gateway_addresses(tx: &mut dyn Tx) -> Result<Vec<String>, DbError> {
     let roles = db::role::list(tx)?;
     let gateways = db::link::list_gateways(tx)?;
-    let open = roles.iter().filter(|role| role.gateway_traffic);
+    let open = roles.iter().filter(|role| role.gateway_traffic && role.mode != RoleMode::Http);
     Ok(open
         .flat_map(|role| {
             gateways.iter().map(move |gateway| format!("{}/CCM_Proxy_MutualAuth/{}", gateway.host, role.id))

@@ -1,9 +1,10 @@
+use proto::policy_signature::PolicyResource;
 use proto::request::policy_body::{CimValue, PolicyBody};
 use proto::text::hex;
 use proto::trust::verify_rsa;
 use site::{
-    Evidence, NewGateway, NewPolicy, NewRole, PolicyError, PolicyProtection, RoleMode, UserRef, UserTarget,
-    flags,
+    Evidence, NewGateway, NewPolicy, NewRole, PolicyError, PolicyProtection, RoleChange, RoleMode, UserRef,
+    UserTarget, flags,
 };
 
 use crate::support::{TestSite, anna, device, now};
@@ -44,9 +45,24 @@ async fn client_settings_get_a_new_version_when_what_they_say_changes() {
         mode: RoleMode::Http,
         gateway_traffic: true,
     };
-    test.site.add_role(&anna(), role).await.unwrap();
+    let role = test.site.add_role(&anna(), role).await.unwrap().id;
     let gateway = NewGateway { name: "gw".into(), host: "cmg.example.org".into(), address: "cmg:443".into() };
     test.site.add_gateway(&anna(), gateway).await.unwrap();
+    let named = async || {
+        let policy = settings(&test.site.list_assignments(id).await.unwrap()).policy;
+        let body = test.site.find_policy_body(&policy.id, &policy.hash).await.unwrap().unwrap();
+        let body = PolicyBody::parse(&body.bytes, 100_000).unwrap();
+        let instance = body.instances().next().unwrap();
+        instance.property("CloudGatewayList").and_then(CimValue::as_str).unwrap().to_owned()
+    };
+    assert_eq!(named().await, "", "no gateway leads to a role in plain HTTP");
+    let ehttp = RoleChange {
+        internal_url: Some("https://127.0.0.1:1".into()),
+        mode: Some(RoleMode::Ehttp),
+        ..RoleChange::default()
+    };
+    test.site.set_role(&anna(), role, ehttp).await.unwrap();
+    assert_eq!(named().await, "cmg.example.org/CCM_Proxy_MutualAuth/72057594037927937");
     let policy = settings(&test.site.list_assignments(id).await.unwrap()).policy;
     let body = test.site.find_policy_body(&policy.id, &policy.hash).await.unwrap().unwrap();
     let body = PolicyBody::parse(&body.bytes, 100_000).unwrap();
@@ -54,8 +70,6 @@ async fn client_settings_get_a_new_version_when_what_they_say_changes() {
     assert_eq!((body.id.to_string(), &body.version), (policy.id, &policy.version));
     assert_eq!(instance.property("PolicyPollingInterval"), Some(&CimValue::UInt32(5)));
     assert_eq!(instance.property("EnableCloudGateway"), Some(&CimValue::Boolean(true)));
-    let gateways = instance.property("CloudGatewayList").and_then(CimValue::as_str);
-    assert_eq!(gateways, Some("cmg.example.org/CCM_Proxy_MutualAuth/72057594037927937"));
 }
 
 #[tokio::test]
@@ -86,15 +100,16 @@ async fn what_a_device_is_assigned_is_signed_for_it_alone() {
     let signed = test.site.sign_assignments(one).await.unwrap();
     verify_rsa(&signed.chain[0], &signed.manifest.bytes(), &signed.signature).unwrap();
     assert_eq!(signed.manifest.policies.len(), 2);
-    assert!(signed.manifest.check(one, signed.set.serial, now(&test)).is_ok());
-    assert!(signed.manifest.check(two, 0, now(&test)).is_err());
+    let check = |device, last| signed.manifest.check(device, PolicyResource::Machine, last, now(&test));
+    assert!(check(one, signed.set.serial).is_ok());
+    assert!(check(two, 0).is_err());
     let mut altered = signed.manifest.clone();
     altered.policies[0].hash.push('0');
     assert!(verify_rsa(&signed.chain[0], &altered.bytes(), &signed.signature).is_err());
     let other = test.site.add_policy(&anna(), new_policy(PolicyProtection::Public)).await.unwrap();
     let later = test.site.sign_assignments(one).await.unwrap();
     assert!(later.manifest.policies.iter().any(|policy| policy.id == other.id));
-    assert!(signed.manifest.check(one, later.set.serial, now(&test)).is_err(), "an old list is refused");
+    assert!(check(one, later.set.serial).is_err(), "an old list is refused");
 }
 
 #[tokio::test]
@@ -136,9 +151,12 @@ async fn a_policy_for_users_reaches_the_user_on_a_device_and_no_device() {
     let ids = async |user| {
         let signed = test.site.policy_for_user(device, user).await.unwrap();
         verify_rsa(&signed.chain[0], &signed.manifest.bytes(), &signed.signature).unwrap();
-        assert_eq!(signed.manifest.device, device);
+        let resource = PolicyResource::User(user.user);
+        assert_eq!((signed.manifest.device, signed.manifest.resource), (device, resource));
         signed.set.assignments.into_iter().map(|given| given.policy.id).collect::<Vec<_>>()
     };
+    let own = test.site.sign_assignments(device).await.unwrap().manifest.resource;
+    assert_eq!(own, PolicyResource::Machine);
     assert_eq!(ids(anybody).await, [mine.id.clone(), all.id.clone()]);
     assert_eq!(ids(other).await, std::slice::from_ref(&all.id));
     assert!(ids(stranger).await.is_empty());

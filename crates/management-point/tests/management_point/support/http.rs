@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use proto::client_certificate;
 use proto::http_signature::{self, Answered, RequestToSign, verify_answer};
 use proto::id::{ClientId, Guid};
 use proto::message::SigningKey as _;
@@ -63,12 +64,18 @@ impl Ask {
     ) -> Self {
         let authorization = self.headers.iter().find(|(name, _)| name == "Authorization");
         let token = authorization.and_then(|(_, value)| value.strip_prefix("Bearer "));
+        let proofs = client_certificate::HEADERS.iter().filter_map(|name| {
+            let (_, value) = self.headers.iter().find(|(known, _)| known == name)?;
+            Some((*name, value.clone()))
+        });
+        let proofs: Vec<_> = proofs.collect();
         let to_sign = RequestToSign {
             method: &self.method,
             target: &self.target,
             client,
             message_id,
             token,
+            client_certificate: &proofs,
             body: &self.body,
         };
         let headers = to_sign

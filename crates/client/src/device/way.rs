@@ -1,0 +1,523 @@
+//! Where the device is, and which way its requests take: the driver of [`crate::location`].
+
+use std::time::Duration;
+
+use proto::id::RoleId;
+use proto::reason::Reason;
+use proto::time::Timestamp;
+use serde::Deserialize;
+
+use super::send::{Carry, Outgoing};
+use super::{Device, RequestError};
+use crate::address::{Address, GatewayAddress, InsideAddress};
+use crate::failure::CallError;
+use crate::local_settings::{Hint, LocalSettings, read_fqdns};
+use crate::location::{
+    Decision, GATEWAYS, GatewayUse, Inputs, Inside, Locality, Permission, Rule, Whereabouts, decide,
+};
+use crate::log::{field, line};
+use crate::place::{self, SiteWord, WordSource};
+use crate::probe;
+use crate::rotation::{Rotated, order};
+use crate::state::StateError;
+use crate::transport::Answer;
+
+/// Addresses of one kind that one request tries before it fails: the current one and two others.
+const ADDRESSES_A_REQUEST: usize = 3;
+/// Time after which `CMGFQDNs` is looked into again [docs].
+const HINTS: Duration = Duration::from_hours(25);
+/// Where a gateway says which roles it serves.
+const METADATA: &str = "/CCM_Proxy_ServerAuth/ServiceMetadata";
+
+/// What makes the device look where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// The service, or a command, began.
+    Start,
+    /// The device is on another network.
+    NetworkChange,
+    /// The regular look, every 24 hours.
+    Regular,
+    /// Policy is about to be asked for.
+    Poll,
+    /// A request is about to be sent, or did not get through.
+    Request,
+}
+
+impl Occasion {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::NetworkChange => "network change",
+            Self::Regular => "regular",
+            Self::Poll => "policy poll",
+            Self::Request => "request",
+        }
+    }
+
+    /// Whether everything is looked into anew, and the log says what came of it in any case.
+    const fn is_fresh(self) -> bool {
+        matches!(self, Self::Start | Self::NetworkChange | Self::Regular)
+    }
+}
+
+/// What a gateway says of itself.
+#[derive(Deserialize)]
+struct Metadata {
+    roles: Vec<MetadataRole>,
+}
+
+#[derive(Deserialize)]
+struct MetadataRole {
+    role_id: RoleId,
+}
+
+impl Device {
+    /// Finds out whether the device is inside: asks the management points there, and believes
+    /// only the site's signature. Done before each policy poll and whenever nothing is known.
+    pub async fn locate(&mut self) -> Result<Locality, RequestError> {
+        self.look_around(Occasion::Poll).await
+    }
+
+    /// The same on an occasion. At the start, on another network and every 24 hours nothing of before counts:
+    /// the device's settings are read, `CMGFQDNs` is looked into, failures of before are forgotten.
+    pub async fn look_around(&mut self, occasion: Occasion) -> Result<Locality, RequestError> {
+        let local = self.read_local_settings();
+        if occasion.is_fresh() {
+            self.rotation.forget_failures();
+            self.inside_rotation.forget_failures();
+        }
+        self.ask_inside().await;
+        let decision = self.decided(occasion)?;
+        if decision.locality == Locality::Internet && self.read_hints(&local, occasion).await {
+            return self.decided(occasion).map(|decision| decision.locality);
+        }
+        Ok(decision.locality)
+    }
+
+    /// Asks inside, if that is of any use; gives the last failure.
+    async fn ask_inside(&mut self) -> Option<CallError> {
+        let known = self.management_points();
+        let probe = self.state.policy.settings.network_probe.clone();
+        if place::always_internet(&self.state) || (known.is_empty() && probe.is_none()) {
+            self.inside = Inside::NotTried;
+            return None;
+        }
+        let plan = probe::plan(&known, probe.as_ref(), self.inside_rotation.current(), runtime::id::random());
+        let mut last = None;
+        for question in plan {
+            let mut outgoing = Outgoing::get(probe::TARGET.to_owned(), probe::TARGET.to_owned());
+            outgoing.timeout = question.timeout;
+            let address = Address::Inside(question.address.clone());
+            match self.attempt(&address, &outgoing, &Carry::Nothing).await {
+                Err(error) if !probe::is_signed_refusal(&error) => {
+                    line!(debug, LocationServices, %address, probe = question.is_probe, error = %runtime::telemetry::Chain(&error), "silent");
+                    if !question.is_probe {
+                        self.inside_failed(&question.address, &known);
+                    }
+                    last = Some(error);
+                }
+                _ => {
+                    line!(debug, LocationServices, %address, probe = question.is_probe, "answered with the site's signature");
+                    self.inside_rotation.begin_with(&question.address);
+                    self.inside_rotation.succeeded(&question.address);
+                    self.inside = if question.is_probe { Inside::ProbeAnswered } else { Inside::Answered };
+                    return None;
+                }
+            }
+        }
+        self.inside = Inside::Silent;
+        last
+    }
+
+    /// The decision as of what is known, noted, and logged when it is another than before or the occasion
+    /// asks for it.
+    fn decided(&mut self, occasion: Occasion) -> Result<Decision, RequestError> {
+        let (gateways, inside) = (self.gateways(), self.management_points());
+        let inputs = Inputs {
+            always_internet: place::always_internet(&self.state),
+            permission: self.permission(),
+            inside: &inside,
+            probe: self.state.policy.settings.network_probe.as_ref(),
+            gateways: &gateways,
+            seen: self.inside,
+        };
+        let decision = decide(&inputs);
+        if decision.rule == Rule::NotTriedYet {
+            return Ok(decision);
+        }
+        let inputs = inputs.to_string();
+        let now = self.now();
+        let before = self.state.whereabouts.take();
+        let known = before.as_ref().map(|known| (known.locality, known.rule));
+        let moved = known.is_some_and(|(locality, _)| locality != decision.locality);
+        let changed = known != Some((decision.locality, decision.rule));
+        let asks_gateway = if decision.locality == Locality::Intranet {
+            "not needed"
+        } else {
+            match decision.gateway {
+                GatewayUse::Everything => "for everything",
+                GatewayUse::Registration => "only to ask whether it is still forbidden",
+                GatewayUse::Nothing => "not used",
+            }
+        };
+        if changed || occasion.is_fresh() {
+            line!(
+                info,
+                LocationServices,
+                occasion = occasion.name(),
+                result = %decision.locality,
+                rule = %decision.rule,
+                gateway_use = asks_gateway,
+                inputs = inputs,
+                "location decided"
+            );
+        }
+        if moved {
+            let place = if decision.locality == Locality::Intranet { "intranet" } else { "Internet" };
+            line!(info, ClientLocation, place, "the device is elsewhere than before");
+        }
+        let since = before.as_ref().filter(|_| !moved).map_or(now, |known| known.since);
+        let looked = match occasion {
+            Occasion::Request if !changed => before.as_ref().and_then(|known| known.looked),
+            _ => Some(now),
+        };
+        let address = before.map(|known| known.address).unwrap_or_default();
+        let (locality, rule) = (decision.locality, decision.rule);
+        self.state.whereabouts = Some(Whereabouts { locality, rule, since, address, inputs, looked });
+        if changed || occasion.is_fresh() {
+            self.save().map_err(RequestError::State)?;
+        }
+        Ok(decision)
+    }
+
+    /// Every gateway that the device knows: named by the site, by setup, or by `CMGFQDNs`.
+    pub fn gateways(&self) -> Vec<GatewayAddress> {
+        place::gateways(&self.state)
+    }
+
+    /// Every management point inside that the device knows: named by setup, or by the site.
+    pub fn management_points(&self) -> Vec<InsideAddress> {
+        place::management_points(&self.state)
+    }
+
+    /// Those, and the probe behind them: a management point, too.
+    pub(super) fn inside_addresses(&self) -> Vec<InsideAddress> {
+        let mut known = self.management_points();
+        if let Some(probe) = &self.state.policy.settings.network_probe
+            && !known.contains(probe)
+        {
+            known.push(probe.clone());
+        }
+        known
+    }
+
+    /// Whether the device may use gateways, and who says so.
+    pub fn permission(&self) -> Permission {
+        place::permission(&self.state)
+    }
+
+    /// Whether the device is outside and may ask there only whether the gateway is still forbidden.
+    pub fn may_only_ask_for_permission(&self) -> bool {
+        let outside = self.state.whereabouts.as_ref().is_some_and(|known| !known.is_inside());
+        outside && self.permission() == Permission::ForbiddenBySite && !self.gateways().is_empty()
+    }
+
+    /// Sends a request by the way that is open now. One that does not get through inside goes at
+    /// once through a gateway.
+    pub(crate) async fn send(&mut self, outgoing: &Outgoing<'_>) -> Result<Answer, RequestError> {
+        let mut last = None;
+        if self.inside == Inside::NotTried {
+            last = self.ask_inside().await;
+        }
+        let decision = self.decided(Occasion::Request)?;
+        if decision.locality == Locality::Intranet {
+            match self.send_inside(outgoing).await {
+                Err(error) if error.is_of_the_way() => {
+                    line!(info, LocationServices, "the inside does not answer any more");
+                    self.inside = Inside::Silent;
+                    let RequestError::Call(call) = error else { return Err(error) };
+                    last = Some(call);
+                }
+                other => return other,
+            }
+        }
+        let decision = self.decided(Occasion::Request)?;
+        let is_open = match decision.gateway {
+            GatewayUse::Everything => true,
+            GatewayUse::Registration => outgoing.concerns_registration(),
+            GatewayUse::Nothing => false,
+        };
+        if is_open {
+            return self.send_outside(outgoing).await;
+        }
+        // There is no other way, and what did not answer a while ago may be back.
+        if last.is_none() {
+            last = self.ask_inside().await;
+            if self.decided(Occasion::Request)?.locality == Locality::Intranet {
+                return self.send_inside(outgoing).await;
+            }
+        }
+        let rule = decision.obstacle.unwrap_or(decision.rule);
+        Err(RequestError::NoWay { rule, source: last.map(Box::new) })
+    }
+
+    /// Sends to the management point inside that is in use, or to the assigned one where the message belongs
+    /// there, and to others while the way fails.
+    async fn send_inside(&mut self, outgoing: &Outgoing<'_>) -> Result<Answer, RequestError> {
+        let known = self.inside_addresses();
+        let nobody = || RequestError::NoWay { rule: Rule::NothingInsideKnown, source: None };
+        let random = runtime::id::random();
+        let (current, rotated) = self.inside_rotation.choose(&known, random).ok_or_else(nobody)?;
+        if let Some(rotated) = rotated {
+            log_inside_rotation(&rotated);
+        }
+        let first = known.first().filter(|_| outgoing.goes_to_assigned()).unwrap_or(&current);
+        let mut last = None;
+        for inside in order(first, &known, random).into_iter().take(ADDRESSES_A_REQUEST) {
+            match self.attempt(&Address::Inside(inside.clone()), outgoing, &Carry::Nothing).await {
+                // One that speaks HTTPS only is not asked in vain: its address by HTTPS may be known, too.
+                Err(error) if error.is_of_the_way() || error.reason() == Some(Reason::MethodNotForMode) => {
+                    self.inside_failed(&inside, &known);
+                    last = Some(error);
+                }
+                other => {
+                    self.inside_rotation.succeeded(&inside);
+                    return other.map_err(RequestError::Call);
+                }
+            }
+        }
+        Err(last.map_or_else(nobody, RequestError::Call))
+    }
+
+    fn inside_failed(&mut self, address: &InsideAddress, known: &[InsideAddress]) {
+        let now = self.now();
+        if let Some(rotated) = self.inside_rotation.failed(address, known, now, runtime::id::random()) {
+            log_inside_rotation(&rotated);
+        }
+    }
+
+    /// Sends through the current gateway, or one that leads to the assigned management point where the message
+    /// belongs there, and through others while the way fails.
+    pub(super) async fn through_gateways(
+        &mut self,
+        outgoing: &Outgoing<'_>,
+        carry: &Carry,
+    ) -> Result<Answer, RequestError> {
+        let forbidden = match self.permission() {
+            Permission::Allowed => None,
+            Permission::ForbiddenBySite if outgoing.concerns_registration() => None,
+            Permission::ForbiddenBySite => Some(Rule::GatewayForbidden),
+            Permission::ForbiddenHere => Some(Rule::GatewayForbiddenHere),
+        };
+        if let Some(rule) = forbidden {
+            return Err(RequestError::NoWay { rule, source: None });
+        }
+        let known = self.gateways();
+        let nobody = || RequestError::NoWay { rule: Rule::NoGatewayKnown, source: None };
+        let random = runtime::id::random();
+        let (current, rotated) = self.rotation.choose(&known, random).ok_or_else(nobody)?;
+        if let Some(rotated) = rotated {
+            log_rotation(&rotated);
+        }
+        let first =
+            if outgoing.goes_to_assigned() { self.leads_to_assigned(&current, &known) } else { &current };
+        let mut last = None;
+        for gateway in order(first, &known, random).into_iter().take(ADDRESSES_A_REQUEST) {
+            let address = Address::Gateway(gateway.clone(), carry.door());
+            match self.attempt(&address, outgoing, carry).await {
+                Err(error) if error.is_of_the_way() => {
+                    let (now, random) = (self.now(), runtime::id::random());
+                    if let Some(rotated) = self.rotation.failed(&gateway, &known, now, random) {
+                        log_rotation(&rotated);
+                    }
+                    last = Some(error);
+                }
+                other => {
+                    self.rotation.succeeded(&gateway);
+                    return other.map_err(RequestError::Call);
+                }
+            }
+        }
+        Err(last.map_or_else(nobody, RequestError::Call))
+    }
+
+    /// The current gateway if the assigned management point is behind it, else another one that leads there:
+    /// the role that setup named, or the first that the site did.
+    fn leads_to_assigned<'a>(
+        &self,
+        current: &'a GatewayAddress,
+        known: &'a [GatewayAddress],
+    ) -> &'a GatewayAddress {
+        let role = self.state.setup.gateways.first().or(known.first()).map(GatewayAddress::role);
+        let leads = |gateway: &&GatewayAddress| Some(gateway.role()) == role;
+        Some(current).filter(leads).or_else(|| known.iter().find(leads)).unwrap_or(current)
+    }
+
+    /// Takes what the site says of gateways in an answer that it signed: whether this device may use them, and
+    /// which there are. An answer that names none leaves those that are known: an outage of the site's
+    /// records must not strand devices.
+    pub(crate) fn take_site_word(
+        &mut self,
+        allowed: bool,
+        gateways: &[GatewayAddress],
+        source: WordSource,
+    ) -> Result<(), StateError> {
+        let before = self.permission();
+        let word = SiteWord { allowed, at: self.now(), source };
+        let on_disk = self.local_settings();
+        let mut local = on_disk.clone();
+        let changed = self.state.place.site_says(word, &mut local);
+        let after = self.permission();
+        if before != after {
+            line!(info, LocationServices, before = %before, now = %after, source = %source, "the site's word on gateways");
+        }
+        if changed && let Err(error) = self.store.save_local_settings(&local) {
+            line!(warn, LocationServices, error = %runtime::telemetry::Chain(&error), "the device's settings could not be written");
+            self.state.place.settings_stay(&on_disk);
+        }
+        self.take_gateways(gateways, &source.to_string())
+    }
+
+    /// Takes the gateways that the site named in an answer that it signed. They replace those of its answer
+    /// before, and `CMGFQDNs`.
+    pub(crate) fn take_gateways(
+        &mut self,
+        gateways: &[GatewayAddress],
+        source: &str,
+    ) -> Result<(), StateError> {
+        if !gateways.is_empty() {
+            if self.state.located_gateways != gateways {
+                let named =
+                    gateways.iter().take(GATEWAYS).map(ToString::to_string).collect::<Vec<_>>().join(" ");
+                line!(info, LocationServices, source, gateways = named, "the site named its gateways");
+                self.state.located_gateways = gateways.iter().take(GATEWAYS).cloned().collect();
+            }
+            let mut local = self.local_settings();
+            if local.cmg_fqdns().is_some()
+                && local.set_cmg_fqdns(gateways)
+                && let Err(error) = self.store.save_local_settings(&local)
+            {
+                line!(warn, LocationServices, error = %runtime::telemetry::Chain(&error), "the device's settings could not be written");
+            }
+        }
+        self.save()
+    }
+
+    /// Reads the settings that an administrator of the device may have written.
+    pub(crate) fn read_local_settings(&mut self) -> LocalSettings {
+        let local = self.local_settings();
+        let before = (self.permission(), place::always_internet(&self.state));
+        self.state.place.read(&local);
+        let after = (self.permission(), place::always_internet(&self.state));
+        if before != after {
+            line!(info, LocationServices, gateway = %after.0, always_internet = after.1, "the device's settings changed by hand");
+        }
+        local
+    }
+
+    fn local_settings(&self) -> LocalSettings {
+        self.store.local_settings().unwrap_or_else(|error| {
+            line!(warn, LocationServices, error = %runtime::telemetry::Chain(&error), "the device's settings could not be read");
+            LocalSettings::default()
+        })
+    }
+
+    /// Looks into `CMGFQDNs` while no other gateway is known: at the start, on another network, every 25
+    /// hours, and when it is another one. `true`: there are other gateways than before.
+    async fn read_hints(&mut self, local: &LocalSettings, occasion: Occasion) -> bool {
+        let text = local.cmg_fqdns();
+        let place = &self.state.place;
+        let knows_others = !self.state.located_gateways.is_empty()
+            || !self.state.policy.settings.gateways.is_empty()
+            || !self.state.setup.gateways.is_empty();
+        if knows_others || self.permission() == Permission::ForbiddenHere {
+            return false;
+        }
+        let now = self.now();
+        let is_new = text != place.hints_from.as_deref();
+        let is_old = |last: Timestamp| now < last || now.since(last) >= HINTS;
+        if !is_new && !place.hints.is_empty() && !occasion.is_fresh() && !self.hints_read.is_none_or(is_old) {
+            return false;
+        }
+        let (hints, wrong) = read_fqdns(text.unwrap_or_default());
+        for error in wrong {
+            line!(warn, LocationServices, error = %runtime::telemetry::Chain(&error), "CMGFQDNs holds something else than gateways");
+        }
+        let mut found = Vec::new();
+        for hint in hints.into_iter().take(ADDRESSES_A_REQUEST) {
+            match hint {
+                Hint::Whole(gateway) => found.push(gateway),
+                Hint::Host(authority) => found.extend(self.roles_behind(&authority).await),
+            }
+        }
+        self.hints_read = Some(now);
+        let changed = found != self.state.place.hints;
+        if text.is_some() || changed {
+            let gateways = found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            line!(
+                info,
+                LocationServices,
+                cmg_fqdns = text,
+                gateways,
+                "no gateway is known but those of CMGFQDNs"
+            );
+        }
+        self.state.place.hints_from = text.map(str::to_owned);
+        self.state.place.hints = found;
+        changed
+    }
+
+    /// Asks a gateway which roles it serves. What it says is only an address: whom it leads to must sign.
+    async fn roles_behind(&mut self, authority: &str) -> Vec<GatewayAddress> {
+        let Ok(first) = GatewayAddress::new(authority, RoleId::FIRST) else { return Vec::new() };
+        let state = &self.state;
+        let token = state.self_prove.as_ref().map(|token| &token.text).or(self.bulk.as_ref());
+        let page = self.transport.open_page(&first, METADATA, token, &*self.store).await;
+        let (status, body) = match page {
+            Ok(page) => page,
+            Err(error) => {
+                line!(warn, LocationServices, gateway = authority, error = %runtime::telemetry::Chain(&error), "the gateway of CMGFQDNs does not answer");
+                return Vec::new();
+            }
+        };
+        match serde_json::from_slice::<Metadata>(&body) {
+            Ok(page) if status == 200 => {
+                let roles = page.roles.into_iter().take(GATEWAYS);
+                roles.filter_map(|role| GatewayAddress::new(authority, role.role_id).ok()).collect()
+            }
+            _ => {
+                // It is there and does not take our token for this page, such as one that has ended. The token
+                // service may still: sites number their roles from the same one on.
+                line!(
+                    info,
+                    LocationServices,
+                    gateway = authority,
+                    status,
+                    "the gateway of CMGFQDNs does not say which roles it serves; trying the first"
+                );
+                vec![first]
+            }
+        }
+    }
+}
+
+fn log_rotation(rotated: &Rotated<GatewayAddress>) {
+    field!(
+        info,
+        ClientLocation,
+        "Rotating internet management point, new management point [{}] is: https://{} (0) with capabilities: <Capabilities SchemaVersion =\"1.0\"><Property Name=\"SSL\" Version=\"1\" /></Capabilities>",
+        rotated.number,
+        rotated.to
+    );
+}
+
+fn log_inside_rotation(rotated: &Rotated<InsideAddress>) {
+    line!(
+        info,
+        ClientLocation,
+        number = rotated.number,
+        management_point = %rotated.to,
+        "another management point inside is used from now on"
+    );
+}
