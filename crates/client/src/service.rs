@@ -29,7 +29,7 @@ pub struct Surroundings {
     /// The fingerprint of the network that the device is on; `None` where it is not to be had.
     pub network: Box<dyn FnMut() -> Option<Fingerprint> + Send>,
     /// Sets how much is logged, as the client settings say; `None`: that was settled elsewhere.
-    pub set_log_level: Option<Box<dyn Fn(LogLevel) + Send>>,
+    pub set_log_level: Option<Box<dyn Fn(LogLevel) + Send + Sync>>,
 }
 
 impl Default for Surroundings {
@@ -127,7 +127,7 @@ enum Locations {
 /// What outlives one cycle.
 struct Cycles {
     intervals: Intervals,
-    set_log_level: Option<Box<dyn Fn(LogLevel) + Send>>,
+    set_log_level: Option<Box<dyn Fn(LogLevel) + Send + Sync>>,
     /// The level that was set last.
     log_level: Option<LogLevel>,
     heartbeat_sent: bool,
@@ -196,7 +196,7 @@ impl Cycles {
         };
         self.register_again = false;
         self.started = true;
-        if !self.confirm(device, registration).await.map_err(request)? {
+        if !confirm(device, registration).await.map_err(request)? {
             return Ok(());
         }
         let policy = device.policy().await?;
@@ -230,40 +230,6 @@ impl Cycles {
         Ok(())
     }
 
-    /// Confirms the registration where that is due: while the device waits for approval, to renew its
-    /// self-prove token, and to hear whether the gateway is still forbidden to a device that is outside.
-    /// `false`: the device may do no more for now.
-    async fn confirm(&self, device: &mut Device, registration: Registration) -> Result<bool, RequestError> {
-        let waits = !registration.approval.is_approved() || registration.confirmed.is_none();
-        let asks = device.may_only_ask_for_permission();
-        let self_prove = device.state().self_prove.as_ref();
-        if !waits && !asks && !confirmation_is_due(self_prove, device.now()) {
-            return Ok(true);
-        }
-        let counts = self_prove.is_some_and(|token| token.judge(device.now()) != Freshness::Expired);
-        match device.confirm().await {
-            Ok(confirmed) if !confirmed.approval.is_approved() => {
-                line!(info, CcmExec, "the device waits for approval");
-                Ok(false)
-            }
-            Ok(_) if device.may_only_ask_for_permission() => {
-                line!(
-                    info,
-                    LocationServices,
-                    "the site forbids this device the gateway; asking again at the next policy poll"
-                );
-                Ok(false)
-            }
-            Ok(_) => Ok(true),
-            // The token of now still counts, and a lost answer to its renewal costs nothing.
-            Err(error) if !waits && !asks && counts => {
-                line!(warn, ClientIDManagerStartup, error = %runtime::telemetry::Chain(&error), "the self-prove token was not renewed; the present one still counts");
-                Ok(true)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// Logs as much as the client settings say.
     fn apply_log_level(&mut self, device: &Device) {
         let level = device.state().policy.settings.log_level;
@@ -274,6 +240,40 @@ impl Cycles {
             self.log_level = Some(level);
             line!(info, CcmExec, level = level.name(), "log level as the client settings say");
         }
+    }
+}
+
+/// Confirms the registration where that is due: while the device waits for approval, to renew its
+/// self-prove token, and to hear whether the gateway is still forbidden to a device that is outside.
+/// `false`: the device may do no more for now.
+async fn confirm(device: &mut Device, registration: Registration) -> Result<bool, RequestError> {
+    let waits = !registration.approval.is_approved() || registration.confirmed.is_none();
+    let asks = device.may_only_ask_for_permission();
+    let self_prove = device.state().self_prove.as_ref();
+    if !waits && !asks && !confirmation_is_due(self_prove, device.now()) {
+        return Ok(true);
+    }
+    let counts = self_prove.is_some_and(|token| token.judge(device.now()) != Freshness::Expired);
+    match device.confirm().await {
+        Ok(confirmed) if !confirmed.approval.is_approved() => {
+            line!(info, CcmExec, "the device waits for approval");
+            Ok(false)
+        }
+        Ok(_) if device.may_only_ask_for_permission() => {
+            line!(
+                info,
+                LocationServices,
+                "the site forbids this device the gateway; asking again at the next policy poll"
+            );
+            Ok(false)
+        }
+        Ok(_) => Ok(true),
+        // The token of now still counts, and a lost answer to its renewal costs nothing.
+        Err(error) if !waits && !asks && counts => {
+            line!(warn, ClientIDManagerStartup, error = %runtime::telemetry::Chain(&error), "the self-prove token was not renewed; the present one still counts");
+            Ok(true)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -299,6 +299,7 @@ mod tests {
     use crate::state::{Setup, State, Store as _};
     use crate::testing::{FakeSite, PolicyFixture, pin_of};
     use proto::message::MessageEndpoint;
+    use proto::time::Timestamp;
     use runtime::Clock;
 
     const NOW: i64 = 1_790_000_000_000_000;
@@ -334,7 +335,13 @@ mod tests {
         let options = DeviceOptions { state, key, store, clock: clock.clone(), system_roots: false };
         let device = Device::new(options).unwrap();
         let drain = Drain::new();
-        let service = tokio::spawn(run(device, folder.clone(), Intervals::default(), drain.clone()));
+        let service = tokio::spawn(run(
+            device,
+            folder.clone(),
+            Intervals::default(),
+            drain.clone(),
+            Surroundings::default(),
+        ));
 
         until("a heartbeat", || site.site().reports.len() == 1).await;
         until("its state on the disk", || folder.load().unwrap().contact.heartbeat.is_some()).await;

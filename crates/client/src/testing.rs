@@ -74,6 +74,14 @@ impl PolicyFixture {
         Self::new("{6d8e2a10-1b2c-4d3e-8f90-a1b2c3d4e5f6}", version, "CCM_ClientAgentConfig", properties)
     }
 
+    /// Client settings of one's own choice.
+    pub(crate) fn client_settings(version: &str, settings: &[(&str, CimValue)]) -> Self {
+        let property =
+            |(name, value): &(&str, CimValue)| CimProperty { name: (*name).into(), value: value.clone() };
+        let properties = settings.iter().map(property).collect();
+        Self::new("{6d8e2a10-1b2c-4d3e-8f90-a1b2c3d4e5f6}", version, "CCM_ClientAgentConfig", properties)
+    }
+
     /// A policy that this client does nothing with.
     pub(crate) fn public(version: &str) -> Self {
         Self::new("{00000000-1b2c-4d3e-8f90-a1b2c3d4e5f6}", version, "CCM_Other", Vec::new())

@@ -35,7 +35,7 @@ enum KeysError {
     Site(#[from] TenantError),
 }
 
-/// The last attempt for a tenant.
+/// The last attempt for a tenant, from its beginning on.
 #[derive(Debug, Clone, Copy)]
 struct Attempt {
     at: Timestamp,
@@ -70,9 +70,11 @@ pub(crate) async fn run(site: &Site, config: &Config, clock: &Clock, drain: &Dra
                 wanted.retain(open);
                 for tenant in tenants.into_iter().filter(|tenant| tenant.enabled) {
                     let id = tenant.tenant;
-                    let due = wanted.contains(&id) || is_due(attempts.get(&id), &tenant, site.now());
+                    let now = site.now();
+                    let due = wanted.contains(&id) || is_due(attempts.get(&id), &tenant, now);
                     if due && !workers.is_busy(id) {
                         wanted.remove(&id);
+                        attempts.insert(id, Attempt::new(now, failures(&attempts, id)));
                         let (site, clock, proxies) = (site.clone(), clock.clone(), config.proxies);
                         workers.start(id, async move { refresh(&site, &clock, proxies, &tenant).await });
                     }
@@ -85,14 +87,19 @@ pub(crate) async fn run(site: &Site, config: &Config, clock: &Clock, drain: &Dra
             () = tokio::time::sleep(TICK) => {}
             () = site.wanted_keys().notified() => {}
             (id, refreshed) = workers.finished() => {
-                let failures = match refreshed {
-                    Some(true) => 0,
-                    Some(false) | None => attempts.get(&id).map_or(0, |last| last.failures).saturating_add(1),
-                };
-                attempts.insert(id, Attempt::new(site.now(), failures));
+                let failures = if refreshed == Some(true) { 0 } else { failures(&attempts, id).saturating_add(1) };
+                // Counted from its beginning: it may have hung, or the clock been moved.
+                if let Some(attempt) = attempts.get_mut(&id) {
+                    *attempt = Attempt::new(attempt.at, failures);
+                }
             }
         }
     }
+}
+
+/// Attempts for a tenant that failed in a row.
+fn failures(attempts: &BTreeMap<Guid, Attempt>, tenant: Guid) -> u32 {
+    attempts.get(&tenant).map_or(0, |last| last.failures)
 }
 
 /// Whether a tenant's keys are due. Before the first attempt of this process, what the site noted

@@ -216,9 +216,7 @@ mod tests {
         let reply = "<ReplyAssignments><a/></ReplyAssignments>";
         let signed = with_signature(reply, &set(&[]));
         let user = Guid::nil();
-        let start = format!(
-            "<ReplyAssignments><a/><RoamgateSignature Resource=\"user {user}\" Serial=\"3\""
-        );
+        let start = format!("<ReplyAssignments><a/><RoamgateSignature Resource=\"user {user}\" Serial=\"3\"");
         let inner = signed.strip_prefix(&start).unwrap();
         assert!(
             inner.ends_with(" Chain=\"BA==,BQ==\">AQID</RoamgateSignature></ReplyAssignments>"),

@@ -177,7 +177,10 @@ mod tests {
         let user_for_machine = of_user.check(me, PolicyResource::Machine, 7, now);
         assert_eq!(user_for_machine, Err(ManifestError::OtherResource(of_user.resource)));
         let other_user = PolicyResource::User(Guid::from_bytes([1; 16]));
-        assert_eq!(of_user.check(me, other_user, 7, now), Err(ManifestError::OtherResource(of_user.resource)));
+        assert_eq!(
+            of_user.check(me, other_user, 7, now),
+            Err(ManifestError::OtherResource(of_user.resource))
+        );
         assert_eq!(of_user.check(me, of_user.resource, 7, now), Ok(()));
     }
 
@@ -190,7 +193,8 @@ mod tests {
         let mut renumbered = manifest();
         renumbered.serial = 8;
         let of_user = PolicyManifest { resource: PolicyResource::User(Guid::nil()), ..manifest() };
-        let other_user = PolicyManifest { resource: PolicyResource::User(Guid::from_bytes([1; 16])), ..manifest() };
+        let other_user =
+            PolicyManifest { resource: PolicyResource::User(Guid::from_bytes([1; 16])), ..manifest() };
         assert_ne!(base, of_user.bytes());
         for resource in [PolicyResource::Machine, of_user.resource, other_user.resource] {
             assert_eq!(PolicyResource::parse(&resource.to_string()), Some(resource));

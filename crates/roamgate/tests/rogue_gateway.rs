@@ -20,9 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair,
-};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use client::address::GatewayAddress;
 use client::device::RequestError;
 use client::failure::CallError;
@@ -47,9 +45,9 @@ use proto::request::registration::{
 };
 use proto::request::report::{DeviceFacts, ProductFacts};
 use proto::time::Timestamp;
+use rcgen::ExtendedKeyUsagePurpose;
 use runtime::{Clock, Drain};
 use rustls::pki_types::pem::PemObject as _;
-use rcgen::ExtendedKeyUsagePurpose;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use site::{ApprovalRule, By, CcmSubject, DeviceFilter, NewBulkToken, NewGateway, NewRole, RoleMode};
 use tunnel_gateway::{Gateway, Shape};
@@ -478,19 +476,21 @@ async fn a_proved_certificate_is_neither_replaced_nor_dropped_nor_added_on_the_w
         headers.push(("content-type", envelope::CONTENT_TYPE.to_owned()));
         headers
     };
-    let send = |signed: &[http_signature::Header], proof: &[http_signature::Header], opened_by: &LinkIdentity| {
-        let headers = signed.iter().chain(proof).map(|(name, value)| ((*name).to_owned(), value.clone()));
-        RequestHead {
-            certificate: Some(Thumbprint::of(&leaf(opened_by))),
-            ..scene.head("CCM_POST", INSIDE, headers.collect(), &body)
-        }
-    };
+    let send =
+        |signed: &[http_signature::Header], proof: &[http_signature::Header], opened_by: &LinkIdentity| {
+            let headers = signed.iter().chain(proof).map(|(name, value)| ((*name).to_owned(), value.clone()));
+            RequestHead {
+                certificate: Some(Thumbprint::of(&leaf(opened_by))),
+                ..scene.head("CCM_POST", INSIDE, headers.collect(), &body)
+            }
+        };
     let (with_own, with_none) = (signed_over(&own), signed_over(&[]));
     let its_digest = |headers: &[http_signature::Header]| {
         let mut headers = headers.to_vec();
         headers.retain(|(name, _)| *name != http_signature::CLIENT_CERTIFICATE_DIGEST);
         let all = signed_over(&forged);
-        headers.extend(all.into_iter().filter(|(name, _)| *name == http_signature::CLIENT_CERTIFICATE_DIGEST));
+        headers
+            .extend(all.into_iter().filter(|(name, _)| *name == http_signature::CLIENT_CERTIFICATE_DIGEST));
         headers
     };
     let halves = [own[0].clone(), forged[1].clone()];

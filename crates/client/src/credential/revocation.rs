@@ -179,7 +179,7 @@ impl RevocationLists {
             Err(distrust @ (Distrust::NoCrl { .. } | Distrust::StaleCrl { .. })) => {
                 let tried = inner.tried.get(&leaf).cloned();
                 match tried {
-                    Some((at, failure)) if now >= at && now.since(at) < RETRY => {
+                    Some((at, failure)) if is_recent(at, now) => {
                         let why = failure.map(|failure| format!(": {failure}")).unwrap_or_default();
                         inner.unknown(host, format!("{distrust}{why}"), now)
                     }
@@ -309,6 +309,12 @@ impl Wanted {
     }
 }
 
+/// Whether a list was asked for so lately that it is not asked for again. The time of a handshake has
+/// whole seconds, so it may lie before that of the question by less than one.
+fn is_recent(at: Timestamp, now: Timestamp) -> bool {
+    now.plus(Duration::from_secs(1)) >= at && now.since(at) < RETRY
+}
+
 /// Whom the chain may lead to. The system's roots are not in hand: there the authorities that the
 /// server shows stand in for them, since the system has judged the path. Of those the highest one's own
 /// revocation stays unchecked.
@@ -361,6 +367,17 @@ mod tests {
         ] {
             assert_eq!(effective(no_check, applied, setting), expected);
         }
+    }
+
+    #[test]
+    fn a_handshake_in_the_same_second_knows_that_the_list_was_asked_for() {
+        let asked = Timestamp::from_micros(1_700_000_000_900_000);
+        let whole_second = Timestamp::from_micros(1_700_000_000_000_000);
+        assert!(is_recent(asked, whole_second));
+        assert!(is_recent(asked, asked.plus(RETRY - Duration::from_secs(1))));
+        assert!(!is_recent(asked, asked.plus(RETRY)));
+        // A clock that was set back: ask again.
+        assert!(!is_recent(asked.plus(RETRY), asked));
     }
 
     #[test]

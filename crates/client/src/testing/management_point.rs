@@ -22,12 +22,12 @@ use proto::message::{
 use proto::path::Door;
 use proto::policy_signature::PolicyResource;
 use proto::reason::Reason;
-use proto::request::location::management_point::MpRecord;
-use proto::request::location::{EnumerateMpLocationReply, LocationRequest};
+use proto::request::location::management_point::{MpRecord, MpRequestType};
+use proto::request::location::{Capability, EnumerateMpLocationReply, LocationRequest};
 use proto::request::policy::{PolicyFlags, ResourceType};
 use proto::request::policy_query::PolicyQuery;
 use proto::request::registration::{
-    ApprovalStatus, ClientRegistrationResponse, RegistrationKind, RegistrationStatus,
+    ApprovalStatus, ClientRegistrationResponse, CloudGateway, RegistrationKind, RegistrationStatus,
 };
 use proto::request::report::Report;
 use proto::time::Timestamp;
@@ -101,6 +101,17 @@ pub(crate) struct Site {
     pub(crate) user_policy_refused: Option<Reason>,
     /// The user for whom it gave a token last, and whose policy it gives.
     pub(crate) user: Option<Guid>,
+    /// Whether the inside, and the gateway, get through. What does not answers as a hotel does.
+    pub(crate) inside_open: bool,
+    pub(crate) gateway_open: bool,
+    /// What answers to registrations say of gateways.
+    pub(crate) cloud_gateway: Option<CloudGateway>,
+    /// What location answers name inside, and its `SSLState`.
+    pub(crate) named_inside: Vec<(String, u32)>,
+    /// How often the gateway was asked which roles it serves.
+    pub(crate) metadata_asked: u32,
+    /// Tokens that the gateway does not take.
+    pub(crate) refused_tokens: Vec<String>,
     pub(crate) reports: Vec<Report>,
     pub(crate) seen: Vec<Seen>,
 }
@@ -139,6 +150,12 @@ impl FakeSite {
             auth_info: None,
             user_policy_refused: None,
             user: None,
+            inside_open: true,
+            gateway_open: true,
+            cloud_gateway: None,
+            named_inside: Vec::new(),
+            metadata_asked: 0,
+            refused_tokens: Vec::new(),
             reports: Vec::new(),
             seen: Vec::new(),
         }));
@@ -243,6 +260,13 @@ async fn answer(
     if drain.has_started() {
         return Ok(plain(StatusCode::SERVICE_UNAVAILABLE));
     }
+    let open = {
+        let site = site.lock().unwrap();
+        if gateway { site.gateway_open } else { site.inside_open }
+    };
+    if !open {
+        return Ok(plain(StatusCode::FORBIDDEN));
+    }
     let now = Timestamp::from_micros(clock.now());
     let full = parts.uri.path_and_query().unwrap().as_str();
     if let Some(query) = full.strip_prefix("/CCM_Proxy_ServerAuth/AADAuthInfo?TenantID=") {
@@ -252,6 +276,12 @@ async fn answer(
             || plain(StatusCode::NOT_FOUND),
             |info| Response::new(reqwest::Body::from(serde_json::to_string(&info).unwrap())),
         ));
+    }
+    if full == "/CCM_Proxy_ServerAuth/ServiceMetadata" {
+        assert!(parts.headers.contains_key("authorization"), "the page is for those who show a token");
+        site.lock().unwrap().metadata_asked += 1;
+        let page = r#"{"site_code":"RG1","gateway":"gw","snapshot_version":1,"roles":[{"role_id":"7","name":"mp"}]}"#;
+        return Ok(Response::new(reqwest::Body::from(page)));
     }
     let doors = [Door::ServerAuth, Door::MutualAuth];
     let door = doors.into_iter().find(|door| full.starts_with(&format!("/{door}/7/")));
@@ -299,6 +329,9 @@ async fn answer(
     let at_the_door = site.mutual_auth.filter(|_| door == Some(Door::MutualAuth));
     let on_the_way = match site.fault {
         Fault::RefusedOnTheWay(reason) => Some(reason),
+        _ if token.is_some_and(|token| site.refused_tokens.iter().any(|refused| refused == token)) => {
+            Some(Reason::TokenNotAccepted)
+        }
         _ => at_the_door,
     };
     if let Some(reason) = on_the_way {
@@ -478,7 +511,7 @@ fn answer_message(
                 client_id: fixture_client_id(),
                 approval: if site.approved { ApprovalStatus::Approved } else { ApprovalStatus::Unknown },
                 pre_auth_token: token,
-                cloud_gateway: None,
+                cloud_gateway: site.cloud_gateway.clone(),
             }
             .to_xml()
         }
@@ -487,23 +520,12 @@ fn answer_message(
             let is_user = request.resource == ResourceType::User;
             assert_eq!(is_user, class == Some(TokenClass::User), "a user's policy goes with a user's token");
             let policies: Vec<_> = site.policies.iter().collect();
-            let resource = site.user.filter(|_| is_user).map_or(PolicyResource::Machine, PolicyResource::User);
+            let resource =
+                site.user.filter(|_| is_user).map_or(PolicyResource::Machine, PolicyResource::User);
             let (keys, device) = (SiteKeys::shared(), site.policy_for);
             keys.assignments_of(device, resource, site.serial, &policies, now)
         }
-        RequestBody::Location(request) => {
-            let LocationRequest::EnumerateMp(_) = *request else {
-                panic!("only management points are asked for")
-            };
-            let record = |gateway: &String| MpRecord {
-                internet_name: gateway.clone(),
-                intranet_name: String::new(),
-                version: "9128".into(),
-                capabilities: Vec::new(),
-            };
-            let records = site.gateways.iter().map(record).collect();
-            EnumerateMpLocationReply { site_code: "RG1".into(), records }.to_xml()
-        }
+        RequestBody::Location(request) => answer_location(site, &request),
         RequestBody::Report(report) => {
             assert_eq!(endpoint, MessageEndpoint::Discovery);
             site.reports.push(*report);
@@ -513,6 +535,23 @@ fn answer_message(
     };
     let stamp = ReplyStamp { message_id: fresh_guid(), now, source_host: "MP1" };
     (200, Some(CONTENT_TYPE), ReplyMessage::write(&plain.header, &stamp, &body))
+}
+
+fn answer_location(site: &Site, request: &LocationRequest) -> String {
+    let LocationRequest::EnumerateMp(request) = request else {
+        panic!("only management points are asked for")
+    };
+    let record = |internet: &str, intranet: &str, state: u32| MpRecord {
+        internet_name: internet.to_owned(),
+        intranet_name: intranet.to_owned(),
+        version: "9128".into(),
+        capabilities: vec![Capability::ssl_state(state)],
+    };
+    let records = match request.request_type {
+        MpRequestType::Internet => site.gateways.iter().map(|gateway| record(gateway, "", 3)).collect(),
+        _ => site.named_inside.iter().map(|(name, state)| record("", name, *state)).collect(),
+    };
+    EnumerateMpLocationReply { site_code: "RG1".into(), records }.to_xml()
 }
 
 /// The pin of the site.

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each story uses a part")]
 
 pub(crate) mod key_pool;
+pub(crate) mod organisation;
+pub(crate) mod roamer;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -115,6 +117,14 @@ impl Drop for Lab {
 pub(crate) fn client(state: &Path, words: &[&str]) -> Output {
     let mut command = Command::new(roamgate());
     command.arg("client").args(words).arg("--state").arg(state).output().expect("the client runs")
+}
+
+/// Moves a clock: seconds that everybody who reads this file adds to the time.
+pub(crate) fn write_clock(path: &Path, seconds: i64) {
+    // Another file, renamed over it: nobody reads half of a number.
+    let new = path.with_extension("new");
+    std::fs::write(&new, seconds.to_string()).expect("the clock");
+    std::fs::rename(&new, path).expect("the clock");
 }
 
 /// Waits for a state; fails past the bound, and answers how long it took.
