@@ -13,15 +13,22 @@ need() { # program, Debian package
     missing="$missing $2"
 }
 missing=""
+# Servers are kept where ordinary users do not look.
+PATH="$PATH:/usr/sbin:/sbin"
 need openssl openssl
 need curl curl
 need ip iproute2
 need unshare util-linux
 need cc build-essential
+# A real OpenID provider and a real directory, as peers of what the site fetches.
+need node nodejs
+need npm npm
+need slapd slapd
 if [ -n "$missing" ]; then
     echo "Installing what the tests need beyond Rust:$missing"
     sudo=""
     [ "$(id -u)" = 0 ] || sudo=sudo
+    export DEBIAN_FRONTEND=noninteractive
     $sudo apt-get update -qq
     # Unquoted on purpose: a list of packages.
     # shellcheck disable=SC2086

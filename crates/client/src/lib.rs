@@ -5,12 +5,12 @@
 //! | for | module |
 //! |---|---|
 //! | one device and what it says to its site | [`device`], [`registration`], [`locations`], [`policy`], [`heartbeat`] |
-//! | what is decided, without doing it | [`location`], [`token`], [`schedule`], [`trust`] |
+//! | what is decided, without doing it | [`location`], [`rotation`], [`probe`], [`place`], [`token`], [`schedule`], [`trust`] |
 //! | what goes over the wire | [`transport`], [`tls`], [`failure`] |
 //! | what it proves itself with, and why so | [`credential`], [`join`] |
 //! | what is kept | [`state`], [`identity`] |
-//! | what people type and read | [`setup`], [`status`], [`doctor`], [`log`] |
-//! | what depends on the operating system | [`platform`] |
+//! | what people type and read | [`setup`], [`local_settings`], [`status`], [`doctor`], [`log`] |
+//! | what depends on the operating system | [`platform`], [`network`] |
 //!
 //! The walk of a request begins here: [`registration`] builds and signs, [`transport`] sends,
 //! [`trust`] judges the answer.

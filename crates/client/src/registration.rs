@@ -11,11 +11,11 @@ use proto::request::registration::{
     RegistrationData, RegistrationDetails, RegistrationKind, RegistrationStatus, RegistrationType,
 };
 
-use crate::credential::preference::{MethodState, Trigger};
+use crate::credential::preference::{Refused, Trigger, refused_line};
 use crate::device::{CLIENT_VERSION, Device, Outgoing, RequestError, read_reply};
 use crate::log::{field, line};
-use crate::state::{Approval, Registration};
 use crate::place::WordSource;
+use crate::state::{Approval, Registration};
 use crate::token::{Freshness, Kind, Proof, StoredToken, Wanted, read_claims};
 
 /// The name under which our client registers.
@@ -42,8 +42,12 @@ impl Device {
         self.register_as(Trigger::RegistrationRefresh).await
     }
 
-    /// Registers by one method.
-    pub(crate) async fn register_by(&mut self, method: Method) -> Result<Registration, RequestError> {
+    /// Registers by one method; `refused` says why not by a better one.
+    pub(crate) async fn register_by(
+        &mut self,
+        method: Method,
+        refused: &[Refused],
+    ) -> Result<Registration, RequestError> {
         let attempt = self.count_registration();
         field!(info, ClientIDManagerStartup, "[RegTask] - Starting registration, attempt {attempt}.");
         let proposed = self.client_id().unwrap_or_else(|| self.provisional_id());
@@ -56,20 +60,24 @@ impl Device {
         } else {
             line!(info, ClientIDManagerStartup, device = %proposed, method = %method, "refreshing the registration");
         }
-        let registration = self.register_once(method).await?;
+        let registration = self.register_once(method, refused).await?;
         // The certificate is proved for one hierarchy, which the first self-prove token names. A device that
         // never had a token is registered first, and then says who vouches for it.
         if method == Method::Certificate && self.state().credentials.hierarchy.is_none() {
             self.confirm().await?;
             if self.state().credentials.hierarchy.is_some() {
-                return self.register_once(method).await;
+                return self.register_once(method, refused).await;
             }
         }
         Ok(registration)
     }
 
-    async fn register_once(&mut self, method: Method) -> Result<Registration, RequestError> {
-        let request = self.request(RegistrationKind::Registration(Box::new(self.details(method))));
+    async fn register_once(
+        &mut self,
+        method: Method,
+        refused: &[Refused],
+    ) -> Result<Registration, RequestError> {
+        let request = self.request(RegistrationKind::Registration(Box::new(self.details(method, refused))));
         let xml = request.to_xml();
         let answer = match method {
             Method::EntraDevice | Method::EntraUser => self.send_by_tenant(&xml).await?,
@@ -197,13 +205,12 @@ impl Device {
         ClientRegistrationRequest::sign(data, self.identity().key())
     }
 
-    fn details(&self, method: Method) -> RegistrationDetails {
+    fn details(&self, method: Method, refused: &[Refused]) -> RegistrationDetails {
         let certificate =
             ClientCertificate { der: self.identity().certificate().to_vec(), key_type: KeyType::SelfSigned };
         let setup = &self.state().setup;
         let internet_only = if setup.always_internet || setup.inside.is_empty() { "2" } else { "1" };
-        let refused = self.state().method.as_ref().map(MethodState::refused_line).unwrap_or_default();
-        let refused: String = refused.chars().take(limits::DISCOVERY_VALUE_CHARS).collect();
+        let refused: String = refused_line(refused).chars().take(limits::DISCOVERY_VALUE_CHARS).collect();
         let mut properties = vec![
             ("Netbios Name", setup.name.as_str()),
             ("FQ Name", &setup.name),

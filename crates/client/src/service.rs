@@ -290,6 +290,8 @@ async fn refresh(device: &mut Device, trigger: Trigger) {
 }
 
 #[cfg(test)]
+mod roaming_tests;
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 

@@ -30,7 +30,7 @@ use rcgen::{
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
-pub(crate) use management_point::{FakeSite, Fault, pin_of};
+pub(crate) use management_point::{FakeSite, Fault, Seen, Taken, pin_of};
 
 /// Writes the log of this thread into a folder, until dropped. A second subscriber, which takes nothing,
 /// stays for good: while there is only one, a line that another thread comes to first is switched off for

@@ -154,7 +154,7 @@ impl<'a> Asked<'a> {
             }
             External::ServiceMetadata(door) => {
                 self.check_size(OWN_METHODS, 0)?;
-                match self.identify(door, site, verify, now)? {
+                match self.identify(door, None, site, verify, now)? {
                     // A tenant's token buys a token and nothing else.
                     Identity::Entra(_) => Err(wrong_endpoint(Caller::Entra, "ServiceMetadata", None)),
                     _ => Ok(Admitted::ServiceMetadata),
@@ -178,7 +178,7 @@ impl<'a> Asked<'a> {
         let published =
             published.ok_or_else(|| Refused::new(Reason::UnknownPath, "no role published this path here"))?;
         self.check_size(endpoint.methods, endpoint.max_body)?;
-        let identity = self.identify(door, site, verify, now)?;
+        let identity = self.identify(door, Some(endpoint), site, verify, now)?;
         let caller = identity.caller();
         if !endpoint.open_outside_to(caller) {
             return Err(wrong_endpoint(caller, endpoint.path, identity.device()));

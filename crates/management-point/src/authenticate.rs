@@ -55,7 +55,7 @@ pub(crate) async fn check_device(
     device: &Device,
     came: Came<'_>,
 ) -> Result<(), Refusal> {
-    check_unblocked(device)?;
+    check_unblocked(context, device)?;
     if device.approval != Approval::Approved {
         let reason =
             if device.clone_suspicion.is_some() { Reason::CloneSuspected } else { Reason::NotApproved };
@@ -64,10 +64,12 @@ pub(crate) async fn check_device(
     check_signing(context, device, came.signed)?;
     check_peer(context, request, device, came.signed).await?;
     // Who comes with a token is judged by that; a certificate must hold on every request (R5).
-    if came.token.is_none() {
-        certificate::judge_again(context, device)?;
+    match (came.token, certificate::judge_again(context, device)) {
+        (_, Ok(())) => {}
+        (None, Err(refusal)) => return Err(refusal),
+        (Some(_), Err(refusal)) => note_fall(context, device, &refusal).await?,
     }
-    let method = method(request, device, came.token);
+    let method = method(context, request, device, came.token);
     judge(context.manner().mode, method, None, request.way(), Scenario::Device)
         .map_err(|refused| Refusal::caused(refused.reason, &refused).of(device.id))
 }
@@ -80,16 +82,26 @@ pub(crate) async fn check_registered(
     device: &Device,
     signed: Option<&Signed>,
 ) -> Result<(), Refusal> {
-    check_unblocked(device)?;
+    check_unblocked(context, device)?;
     check_signing(context, device, signed)?;
     check_peer(context, request, device, signed).await
 }
 
-fn check_unblocked(device: &Device) -> Result<(), Refusal> {
+fn check_unblocked(context: &Context, device: &Device) -> Result<(), Refusal> {
     if device.blocked {
         return Err(Refusal::new(Reason::Blocked, "the device is blocked").of(device.id));
     }
-    Ok(())
+    certificate::check_recorded(context, device)
+}
+
+/// A device whose certificate does not hold any more, and that goes on by its token without a word about
+/// it: an operator is told (R74). The client that registers anew says so itself.
+async fn note_fall(context: &Context, device: &Device, refusal: &Refusal) -> Result<(), Refusal> {
+    if device.fell_back_at.is_some() {
+        return Ok(());
+    }
+    let noted = context.site.note_fall(device.id, &refusal.detail).await;
+    noted.map_err(|error| crate::site_error::database(&error).of(device.id))
 }
 
 /// A device that has signed its requests once signs all of them (settled point 13).
@@ -132,15 +144,19 @@ pub(crate) async fn check_peer(
 }
 
 /// By what a request proves its device. The registered key, which signs every message, counts as the
-/// site token.
-fn method(request: &Request, device: &Device, token: Option<&Presented>) -> Method {
+/// site token. The certificate on record counts where the connection was its own, and if it holds: a
+/// device keeps it on record also after it fell back.
+fn method(context: &Context, request: &Request, device: &Device, token: Option<&Presented>) -> Method {
     if let Some(token) = token {
         return token.method();
     }
     let shown = request.peer_certificate().unwrap_or_default();
     let shown = shown.or_else(|| request.own_tls_chain().first().map(|leaf| Thumbprint::of(leaf)));
-    let on_record = device.pki.as_ref().map(|pki| pki.thumbprint);
-    if shown.is_some() && shown == on_record { Method::Certificate } else { Method::SiteToken }
+    let on_record = device.pki.as_ref().filter(|pki| shown == Some(pki.thumbprint));
+    match on_record {
+        Some(pki) if certificate::holds(context, pki) => Method::Certificate,
+        _ => Method::SiteToken,
+    }
 }
 
 /// Notes that a device was heard: from which side and place, and how far its clock is off.

@@ -107,6 +107,9 @@ async fn register(
     let registered = context.site.register_client(Some(request.peer), new, proved.evidence).await;
     let registered = registered.map_err(|error| about(Refusal::caused(error.reason(), &error)))?;
     let id = registered.client_id;
+    if let Some(signed) = signed {
+        signed.keep_id(context, id).await.map_err(about)?;
+    }
     info!(
         component = MP_REGISTRATION_MANAGER,
         verbatim = true,

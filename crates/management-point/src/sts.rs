@@ -21,6 +21,7 @@ use site::{CcmSubject, CcmToken, CcmTokenError, Device};
 use tracing::info;
 
 use crate::answer::{Answer, Refusal, Style};
+use crate::authenticate;
 use crate::authenticate::signature::Signed;
 use crate::authenticate::token::{self, Presented};
 use crate::context::Context;
@@ -109,9 +110,12 @@ fn asked<'r>(context: &Context, request: &'r Request) -> Result<Asked<'r>, Refus
 }
 
 /// A blocked device is told so before anything else about it.
-fn check_unblocked(device: Option<&Device>) -> Result<(), Refusal> {
-    match device.filter(|device| device.blocked) {
-        Some(device) => Err(Refusal::new(Reason::StsDeviceBlocked, "the device is blocked").of(device.id)),
+fn check_unblocked(context: &Context, device: Option<&Device>) -> Result<(), Refusal> {
+    match device {
+        Some(device) if device.blocked => {
+            Err(Refusal::new(Reason::StsDeviceBlocked, "the device is blocked").of(device.id))
+        }
+        Some(device) => authenticate::certificate::check_recorded(context, device),
         None => Ok(()),
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start every role on this machine with a few devices, and play both scenarios
+    /// Start every role on this machine with a few devices, and play the scenarios of the field
     #[cfg(feature = "site")]
     Lab(LabArgs),
     /// Start the roles that a configuration file names

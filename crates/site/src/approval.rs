@@ -140,6 +140,9 @@ pub(crate) fn default_rules(intranet: impl IntoIterator<Item = Network>) -> Vec<
     rules
 }
 
+/// What the lab approves is said to be approved by.
+pub(crate) const LAB: &str = "lab";
+
 /// Asks the rules in order; the first that fits any of the evidence decides. `token` is what the
 /// maker of the bulk token chose, where there is one.
 pub(crate) fn decide(
@@ -148,7 +151,7 @@ pub(crate) fn decide(
     token: Option<BulkTokenApproval>,
 ) -> Decision {
     if evidence.contains(&Evidence::Lab) {
-        return Decision { approved: true, rule: "lab".to_owned() };
+        return Decision { approved: true, rule: LAB.to_owned() };
     }
     rules
         .iter()

@@ -5,12 +5,18 @@
 //! a new id. The best of what a registration proved counts, unless an operator prefers another for
 //! a collection; a fall from the certificate is never silent (R74).
 
-use proto::id::{Guid, Thumbprint};
+use proto::id::{ClientId, Guid, Thumbprint};
 use proto::identity::Method;
 use proto::limits::NAME_CHARS;
 use proto::time::Timestamp;
 use proto::token::EntraOrigin;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::Site;
+use crate::audit::By;
+use crate::db::{self, DbError};
+use crate::device::Device;
 
 /// A certificate of a trusted PKI, possession of its key proved and its chain judged by the
 /// management point.
@@ -180,6 +186,32 @@ fn bounded(text: &str) -> String {
 /// Reads a method's name.
 pub(crate) fn parse(word: &str) -> Option<Method> {
     Method::PREFERENCE.into_iter().find(|method| method.name() == word)
+}
+
+impl Site {
+    /// Notes that a device goes on by a token of the site while the certificate that carried it does not
+    /// hold any more. It fell and did not say so (R74): an alarm, until a registration shows a good one.
+    pub async fn note_fall(&self, device: ClientId, why: &str) -> Result<(), DbError> {
+        let scribe = self.scribe(&By::site());
+        let why = bounded(why);
+        self.db()
+            .write(move |tx| {
+                let found = db::device::find(tx, device)?;
+                let carried = |device: &Device| device.method == Method::Certificate;
+                let Some(mut device) = found.filter(|known| carried(known) && known.fell_back_at.is_none())
+                else {
+                    return Ok(());
+                };
+                device.fell_back_at = Some(scribe.now);
+                db::device::set_credentials(tx, &device)?;
+                let detail = json!({
+                    "name": device.name, "from": device.method.name(), "to": Method::SiteToken.name(),
+                    "reason": why, "fell-back": true,
+                });
+                scribe.note(tx, "device.method", device.id, &detail)
+            })
+            .await
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ const LONGEST_RUN: Duration = Duration::from_hours(6);
 
 /// Longest distinguished name and delta link taken, in characters.
 const LONG_TEXT: usize = 4096;
+/// Longest address of the next delta, in bytes: those of users and devices together.
+const LONG_LINK: usize = 64 * 1024;
 
 /// Where users and computers are discovered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -235,7 +237,7 @@ impl Site {
     /// that found no user at all where some were known is taken for a failure.
     pub async fn finish_sync(&self, sync: SyncId, end: SyncEnd) -> Result<SyncState, SyncError> {
         let now = self.now();
-        let link = end.delta_link.filter(|link| link.len() <= LONG_TEXT);
+        let link = end.delta_link.filter(|link| link.len() <= LONG_LINK);
         let finished = self.db().write(move |tx| {
             let mut row = current_run(tx, sync)?;
             row.state.running_since = None;

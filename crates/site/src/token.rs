@@ -105,6 +105,9 @@ pub enum CcmTokenError {
         /// The one in the token.
         named: Guid,
     },
+    /// The tenant's device is a blocked one.
+    #[error("Entra device {0} is that of a blocked device")]
+    EntraDeviceBlocked(Guid),
     /// The record names another certificate.
     #[error("device {0} is on record with another certificate")]
     OtherCertificate(ClientId),
@@ -125,7 +128,7 @@ impl CcmTokenError {
             Self::BulkToken { reason: Reason::TokenExpired, .. } => Reason::StsTokenExpired,
             Self::BulkToken { reason, .. } => *reason,
             Self::UnknownDevice(_) => Reason::StsUnknownDevice,
-            Self::Blocked(_) => Reason::StsDeviceBlocked,
+            Self::Blocked(_) | Self::EntraDeviceBlocked(_) => Reason::StsDeviceBlocked,
             Self::OtherKey(_) | Self::UnknownTenant(_) => Reason::StsTokenNotAccepted,
             Self::TenantDisabled(_) => Reason::StsTenantDisabled,
             Self::OtherEntraDevice { .. } => Reason::StsOtherEntraDevice,
@@ -246,7 +249,14 @@ impl Site {
                     grant_device(&found, key)
                 }
                 CcmSubject::Entra { origin, key } => {
-                    grant_entra(db::device::find_by_key(tx, key)?.as_ref(), origin, key)
+                    let grant = grant_entra(db::device::find_by_key(tx, key)?.as_ref(), origin, key)?;
+                    match origin.device {
+                        // It does not come back by its tenant under another key.
+                        Some(device) if db::device::has_blocked_entra(tx, origin.tenant, device)? => {
+                            Err(CcmTokenError::EntraDeviceBlocked(device))
+                        }
+                        _ => Ok(grant),
+                    }
                 }
                 CcmSubject::Certificate { key, pki } => {
                     grant_certificate(db::device::find_by_key(tx, key)?.as_ref(), pki, key)

@@ -166,6 +166,8 @@ impl Site {
         self.note_user(tenant, sid.is_some()).await?;
         let judged = self.db().read(move |tx| {
             let entra = db::user::find_entra(tx, tenant, user)?;
+            // A token may leave the SID out; a user whom the tenant knows as hybrid is one all the same.
+            let sid = sid.clone().or_else(|| entra.as_ref().and_then(|row| row.user.sid.clone()));
             let directory = match &sid {
                 Some(sid) => db::user::find_by_sid(tx, sid, true)?,
                 None => None,

@@ -78,5 +78,6 @@ impl ProofSetup {
             || self.join_status.is_some()
             || !self.device_token_command.is_empty()
             || !self.user_token_command.is_empty()
+            || self.sign_in
     }
 }

@@ -190,13 +190,15 @@ impl MethodState {
 
     /// The reasons against better methods in one line, for a report.
     pub fn refused_line(&self) -> String {
-        let parts: Vec<_> = self
-            .refused
-            .iter()
-            .map(|refused| format!("{}: {}", refused.method.name(), refused.why))
-            .collect();
-        parts.join("; ")
+        refused_line(&self.refused)
     }
+}
+
+/// Reasons against better methods in one line: `name: why; name: why`.
+pub fn refused_line(refused: &[Refused]) -> String {
+    let parts: Vec<_> =
+        refused.iter().map(|refused| format!("{}: {}", refused.method.name(), refused.why)).collect();
+    parts.join("; ")
 }
 
 /// The beginning of a reason, on one line.

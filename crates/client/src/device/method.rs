@@ -97,7 +97,7 @@ impl Device {
         loop {
             let method = look.choice.method;
             self.acting = Some(method);
-            let result = self.register_by(method).await;
+            let result = self.register_by(method, &look.choice.refused).await;
             self.acting = None;
             let error = match result {
                 Ok(registration) => {

@@ -292,3 +292,5 @@ impl fmt::Debug for Device {
 mod credential_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod way_tests;

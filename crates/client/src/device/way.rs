@@ -146,45 +146,36 @@ impl Device {
         if decision.rule == Rule::NotTriedYet {
             return Ok(decision);
         }
-        let inputs = inputs.to_string();
         let now = self.now();
-        let before = self.state.whereabouts.take();
-        let known = before.as_ref().map(|known| (known.locality, known.rule));
+        let before = self.state.whereabouts.as_ref();
+        let known = before.map(|known| (known.locality, known.rule));
         let moved = known.is_some_and(|(locality, _)| locality != decision.locality);
         let changed = known != Some((decision.locality, decision.rule));
-        let asks_gateway = if decision.locality == Locality::Intranet {
-            "not needed"
-        } else {
-            match decision.gateway {
-                GatewayUse::Everything => "for everything",
-                GatewayUse::Registration => "only to ask whether it is still forbidden",
-                GatewayUse::Nothing => "not used",
-            }
-        };
+        if !changed && occasion == Occasion::Request {
+            return Ok(decision);
+        }
+        let inputs = inputs.to_string();
+        let since = before.filter(|_| !moved).map_or(now, |known| known.since);
+        let address = before.map(|known| known.address.clone()).unwrap_or_default();
+        let (locality, rule) = (decision.locality, decision.rule);
         if changed || occasion.is_fresh() {
             line!(
                 info,
                 LocationServices,
                 occasion = occasion.name(),
-                result = %decision.locality,
-                rule = %decision.rule,
-                gateway_use = asks_gateway,
-                inputs = inputs,
+                result = %locality,
+                rule = %rule,
+                gateway_use = gateway_use(&decision),
+                inputs,
                 "location decided"
             );
         }
         if moved {
-            let place = if decision.locality == Locality::Intranet { "intranet" } else { "Internet" };
+            let place = if locality == Locality::Intranet { "intranet" } else { "Internet" };
             line!(info, ClientLocation, place, "the device is elsewhere than before");
         }
-        let since = before.as_ref().filter(|_| !moved).map_or(now, |known| known.since);
-        let looked = match occasion {
-            Occasion::Request if !changed => before.as_ref().and_then(|known| known.looked),
-            _ => Some(now),
-        };
-        let address = before.map(|known| known.address).unwrap_or_default();
-        let (locality, rule) = (decision.locality, decision.rule);
-        self.state.whereabouts = Some(Whereabouts { locality, rule, since, address, inputs, looked });
+        self.state.whereabouts =
+            Some(Whereabouts { locality, rule, since, address, inputs, looked: Some(now) });
         if changed || occasion.is_fresh() {
             self.save().map_err(RequestError::State)?;
         }
@@ -499,6 +490,16 @@ impl Device {
                 vec![first]
             }
         }
+    }
+}
+
+/// As the log says it.
+const fn gateway_use(decision: &Decision) -> &'static str {
+    match (decision.locality, decision.gateway) {
+        (Locality::Intranet, _) => "not needed",
+        (Locality::Internet, GatewayUse::Everything) => "for everything",
+        (Locality::Internet, GatewayUse::Registration) => "only to ask whether it is still forbidden",
+        (Locality::Internet, GatewayUse::Nothing) => "none",
     }
 }
 

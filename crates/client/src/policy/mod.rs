@@ -21,6 +21,7 @@ use crate::log::line;
 use crate::place::WordSource;
 use crate::state::{Approval, StateError};
 use crate::token::{TokenText, Wanted};
+use crate::trust::RootOrigin;
 
 pub use manifest::{BelieveError, Believed, believe};
 pub use settings::{ClientSettings, LogLevel};
@@ -193,6 +194,10 @@ impl Device {
         self.store().keep_policy_bodies(&hashes).map_err(PolicyError::State)?;
         if outcome.settings_changed {
             log_settings(&self.state().policy.settings);
+            let first_use = self.state().trust.origin == Some(RootOrigin::FirstUse);
+            if first_use && !self.state().policy.settings.first_use_allowed {
+                line!(warn, PolicyEvaluator, "the site does not allow its root to be taken on first use, as this device did; set it up anew with --site-root");
+            }
         }
         if let Some((allowed, gateways)) = said {
             self.take_site_word(allowed, &gateways, WordSource::Policy).map_err(PolicyError::State)?;

@@ -76,6 +76,20 @@ pub(crate) struct Seen {
     pub(crate) endpoint: Option<MessageEndpoint>,
 }
 
+/// Whether something is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Yes,
+    No,
+}
+
+/// What gets through. What does not is answered as by the login page of a hotel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reach {
+    pub(crate) inside: bool,
+    pub(crate) gateway: bool,
+}
+
 /// What the site knows and does.
 pub(crate) struct Site {
     pub(crate) fault: Fault,
@@ -101,15 +115,15 @@ pub(crate) struct Site {
     pub(crate) user_policy_refused: Option<Reason>,
     /// The user for whom it gave a token last, and whose policy it gives.
     pub(crate) user: Option<Guid>,
-    /// Whether the inside, and the gateway, get through. What does not answers as a hotel does.
-    pub(crate) inside_open: bool,
-    pub(crate) gateway_open: bool,
+    pub(crate) reach: Reach,
     /// What answers to registrations say of gateways.
     pub(crate) cloud_gateway: Option<CloudGateway>,
     /// What location answers name inside, and its `SSLState`.
     pub(crate) named_inside: Vec<(String, u32)>,
     /// How often the gateway was asked which roles it serves.
     pub(crate) metadata_asked: u32,
+    /// Whether confirmations are taken; else they are refused as by one who is busy.
+    pub(crate) confirms: Taken,
     /// Tokens that the gateway does not take.
     pub(crate) refused_tokens: Vec<String>,
     pub(crate) reports: Vec<Report>,
@@ -150,11 +164,11 @@ impl FakeSite {
             auth_info: None,
             user_policy_refused: None,
             user: None,
-            inside_open: true,
-            gateway_open: true,
+            reach: Reach { inside: true, gateway: true },
             cloud_gateway: None,
             named_inside: Vec::new(),
             metadata_asked: 0,
+            confirms: Taken::Yes,
             refused_tokens: Vec::new(),
             reports: Vec::new(),
             seen: Vec::new(),
@@ -222,6 +236,11 @@ impl FakeSite {
         format!("localhost:{}/CCM_Proxy_MutualAuth/7", self.gateway.port()).parse().unwrap()
     }
 
+    /// Moves the device: which of inside and gateway gets through from now on.
+    pub(crate) fn reach(&self, inside: bool, gateway: bool) {
+        self.site().reach = Reach { inside, gateway };
+    }
+
     /// Takes the inside away, as when a device is unplugged.
     pub(crate) fn unplug_inside(&self) {
         self.inside_drain.begin(Duration::ZERO);
@@ -262,7 +281,7 @@ async fn answer(
     }
     let open = {
         let site = site.lock().unwrap();
-        if gateway { site.gateway_open } else { site.inside_open }
+        if gateway { site.reach.gateway } else { site.reach.inside }
     };
     if !open {
         return Ok(plain(StatusCode::FORBIDDEN));
@@ -496,6 +515,9 @@ fn answer_message(
                     site.properties.clone_from(&details.properties);
                     assert!(details.hardware_id().unwrap().starts_with("2:"));
                     (details.signing.der.clone(), None)
+                }
+                RegistrationKind::Confirmation if site.confirms == Taken::No => {
+                    return (503, None, Vec::new());
                 }
                 RegistrationKind::Confirmation => {
                     assert_eq!(request.data.client_id, Some(fixture_client_id()));

@@ -6,10 +6,13 @@
 //! | none, at `MutualAuth` | the certificate of the handshake, if the site trusts its chain |
 //! | none, at `ServerAuth` | nothing |
 //!
+//! A device's own token that has ended still opens the token service, with its key: there it may come back.
+//!
 //! Until a signature or a key is proved the device learns one code; the exact cause is for the operator.
 
 use std::sync::Arc;
 
+use proto::endpoint::{Caller, Endpoint};
 use proto::entra::{EntraError, EntraToken};
 use proto::id::{ClientId, Thumbprint};
 use proto::identity::{self, Identity};
@@ -19,7 +22,7 @@ use proto::reason::Reason;
 use proto::snapshot::Snapshot;
 use proto::status;
 use proto::time::Timestamp;
-use proto::token::{Token, TokenError};
+use proto::token::{Token, TokenClass, TokenError};
 
 use super::{Asked, Refused};
 
@@ -68,6 +71,7 @@ impl Asked<'_> {
     pub(super) fn identify(
         &self,
         door: Door,
+        endpoint: Option<&Endpoint>,
         site: &Snapshot,
         verify: &impl Verify,
         now: Timestamp,
@@ -79,7 +83,7 @@ impl Asked<'_> {
             };
         };
         match verify.bearer(text) {
-            Ok(Bearer::Site(token)) => self.judge_token(door, &token, site, now),
+            Ok(Bearer::Site(token)) => self.judge_token(door, endpoint, &token, site, now),
             Ok(Bearer::Tenant(token)) => self.judge_tenant_token(door, &token, site, now),
             Err(NotAccepted::Site(error)) => {
                 Err(refused_token(door, Reason::TokenNotAccepted, error.to_string(), None))
@@ -119,12 +123,19 @@ impl Asked<'_> {
     fn judge_token(
         &self,
         door: Door,
+        endpoint: Option<&Endpoint>,
         token: &Token,
         site: &Snapshot,
         now: Timestamp,
     ) -> Result<Identity, Refused> {
         let binding = site.settings.token_binding;
-        identity::judge_token(token, self.shown, binding, site, now).map_err(|reason| {
+        let judge = |at| identity::judge_token(token, self.shown, binding, site, at);
+        let judged = match judge(now) {
+            // So that its blocks count all the same.
+            Err(Reason::TokenExpired) if self.comes_back(endpoint, token) => judge(token.expires),
+            judged => judged,
+        };
+        judged.map_err(|reason| {
             let detail = self.judgement(token, reason, now);
             // Only a caller that has shown the key is the device that the token names.
             let proved = !matches!(reason, Reason::TokenNotAccepted | Reason::TokenKeyMissing);
@@ -132,6 +143,15 @@ impl Asked<'_> {
         })?;
         self.check_block(door, site, token.device)?;
         Ok(Identity::Token(token.clone()))
+    }
+
+    /// Whether a device that was away until its own token ended knocks at the token service, with the key
+    /// that the token is bound to: whether it may come back is for the site to judge.
+    fn comes_back(&self, endpoint: Option<&Endpoint>, token: &Token) -> bool {
+        token.class == TokenClass::SelfProve
+            && token.confirmation.is_some()
+            && self.shown == token.confirmation
+            && endpoint.is_some_and(|endpoint| endpoint.open_outside_to(Caller::SelfProve))
     }
 
     /// A tenant's token needs no key here: it opens the token service alone, and that one asks for a signed

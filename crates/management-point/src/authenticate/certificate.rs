@@ -92,10 +92,21 @@ pub(crate) fn judge_again(context: &Context, device: &Device) -> Result<(), Refu
     let Some(pki) = device.pki.as_ref().filter(|_| device.method == Method::Certificate) else {
         return Ok(());
     };
-    check_block(context, pki.thumbprint).map_err(|refusal| refusal.of(device.id))?;
     judge(context, &pki.chain).map(drop).map_err(|distrust| {
         Refusal::new(distrust.management_point_reason(), distrust.to_string()).of(device.id)
     })
+}
+
+/// Whether this certificate is trusted at this moment.
+pub(crate) fn holds(context: &Context, pki: &PkiCredential) -> bool {
+    judge(context, &pki.chain).is_ok()
+}
+
+/// Refuses a device on whose record there is a blocked device's certificate, whatever it comes with: one
+/// machine is both.
+pub(crate) fn check_recorded(context: &Context, device: &Device) -> Result<(), Refusal> {
+    let Some(pki) = &device.pki else { return Ok(()) };
+    check_block(context, pki.thumbprint).map_err(|refusal| refusal.of(device.id))
 }
 
 fn judge(context: &Context, chain: &[Vec<u8>]) -> Result<Trusted, Distrust> {

@@ -49,10 +49,20 @@ impl Signed {
         self.created.micros().saturating_sub(now.micros()) / 1000
     }
 
+    /// Takes the id of the message that made its key known: sent once more, it would be that device's,
+    /// and undo what the device has registered since (R41).
+    pub(crate) async fn keep_id(&self, context: &Context, client: ClientId) -> Result<(), Refusal> {
+        if self.device.is_some() {
+            return Ok(());
+        }
+        let kept = context.site.take_message(client, self.message_id).await;
+        kept.map(drop).map_err(|error| crate::site_error::database(&error))
+    }
+
     /// Whether it was signed just now, by a clock that is off by no more than the site tolerates, and
     /// arrives for the first time. The id is taken only after the signature has held, so that nobody
     /// else can use it up; ids of keys that are nobody's yet are not kept: what such a key may do has
-    /// the same effect however often it is done.
+    /// the same effect however often it is done, but for the registration, see [`Signed::keep_id`].
     pub(crate) async fn take(&self, context: &Context) -> Result<(), Refusal> {
         let about = |refusal: Refusal| {
             let refusal = refusal.by(self.key);

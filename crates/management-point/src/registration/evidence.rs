@@ -23,6 +23,9 @@ use crate::request::Request;
 
 /// Property in which a device says how it is joined [ours].
 const JOIN: &str = "JoinState";
+/// Property in which a device says why it does not register by a better method: `name: why; name: why`
+/// [ours]. Its own words, which decide nothing.
+const REFUSED: &str = "RoamgateMethodRefused";
 
 /// Who registers, its key proved.
 pub(super) struct Newcomer<'r> {
@@ -67,9 +70,31 @@ pub(super) async fn gather(newcomer: &Newcomer<'_>) -> Result<Proved, Refusal> {
         check_without(newcomer, bulk, join).map_err(|refusal| first(&failed).unwrap_or(refusal))?;
     }
     let evidence = evidence(newcomer, entra, bulk);
-    let refused = failed.into_iter().map(|failure| (failure.method, failure.refusal.detail)).collect();
+    let mut refused: Vec<_> =
+        failed.into_iter().map(|failure| (failure.method, failure.refusal.detail)).collect();
+    // What this management point found says more, and stands before it.
+    refused.extend(newcomer.details.property(REFUSED).map(said_by_device).unwrap_or_default());
     let credentials = Credentials { pki, entra, bulk };
     Ok(Proved { evidence, credentials, join, how: how(evidence, newcomer.known.is_some()), refused })
+}
+
+/// Reads a device's reasons against better methods. A reason may itself hold the separators: it ends where
+/// the name of another method begins.
+fn said_by_device(text: &str) -> Vec<(Method, String)> {
+    let begins = |method: Method| {
+        let head = format!("{}: ", method.name());
+        let at =
+            if text.starts_with(&head) { Some(0) } else { text.find(&format!("; {head}")).map(|at| at + 2) };
+        at.map(|at| (at, at + head.len(), method))
+    };
+    let mut starts: Vec<_> = Method::PREFERENCE.into_iter().filter_map(begins).collect();
+    starts.sort_unstable_by_key(|(at, ..)| *at);
+    let ends = starts.iter().skip(1).map(|(at, ..)| at.saturating_sub(2)).chain([text.len()]);
+    let reason = |((_, from, method), end): (&(usize, usize, Method), usize)| {
+        let why = text.get(*from..end).unwrap_or_default();
+        (*method, format!("the device says: {why}"))
+    };
+    starts.iter().zip(ends).map(reason).collect()
 }
 
 /// A proof that does not carry.
@@ -216,4 +241,25 @@ fn how(evidence: Evidence, known: bool) -> String {
         Evidence::None => "registered without a token",
     }
     .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_devices_reasons_are_read_even_where_they_hold_separators() {
+        let text =
+            "certificate: none of 2 can be used; CN=PC1: expired; entra-device: no token; entra-user: ";
+        let said = said_by_device(text);
+        let expected = [
+            (Method::Certificate, "none of 2 can be used; CN=PC1: expired"),
+            (Method::EntraDevice, "no token"),
+            (Method::EntraUser, ""),
+        ];
+        assert_eq!(said, expected.map(|(method, why)| (method, format!("the device says: {why}"))));
+        for nothing in ["", "nonsense", "certificate", "x certificate: y", "Certificate: y"] {
+            assert!(said_by_device(nothing).is_empty(), "{nothing}");
+        }
+    }
 }

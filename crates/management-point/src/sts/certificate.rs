@@ -36,7 +36,7 @@ pub(super) async fn exchange(
         Shown::Distrusted { reason, cause } => return Err(about(Refusal::new(reason, cause))),
         Shown::None => return Err(about(missing("neither a token nor a client certificate"))),
     };
-    check_unblocked(signed.device.as_ref())?;
+    check_unblocked(context, signed.device.as_ref())?;
     if let Some(device) = &signed.device {
         check_peer(context, request, device, Some(signed)).await?;
     }

@@ -45,7 +45,7 @@ pub(super) async fn exchange(
     }
     let origin = origin(&token);
     log_validated(&token);
-    check_unblocked(signed.device.as_ref())?;
+    check_unblocked(context, signed.device.as_ref())?;
     if let Some(device) = &signed.device {
         check_peer(context, request, device, Some(signed)).await?;
         check_entra_device(device, origin)?;

@@ -10,7 +10,7 @@ use super::{Granted, make};
 use crate::answer::Refusal;
 use crate::authenticate::signature::Signed;
 use crate::authenticate::token::{Presented, Worth};
-use crate::authenticate::{asker, check_peer, note_seen};
+use crate::authenticate::{asker, certificate, check_peer, note_seen};
 use crate::context::Context;
 use crate::log::CCM_STS;
 use crate::request::Request;
@@ -97,6 +97,7 @@ async fn check_device(
         return Err(Refusal::new(Reason::SignatureRequired, "the request is not signed").of(id));
     }
     if let Some(device) = &found {
+        certificate::check_recorded(context, device)?;
         check_peer(context, request, device, signed).await?;
     }
     Ok(found)

@@ -16,6 +16,17 @@ use crate::exit::{Exit, Failure};
 /// How long the client may take to set itself up.
 const SETUP_PATIENCE: Duration = Duration::from_mins(1);
 
+/// What a device reaches besides the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Nothing.
+    Gateway,
+    /// The management point: it is plugged in.
+    Inside,
+    /// Its tenant.
+    Tenant,
+}
+
 /// A device, set up and running as a service.
 pub(crate) struct Device {
     pub(crate) name: String,
@@ -25,8 +36,8 @@ pub(crate) struct Device {
     inside: Option<Wire>,
     /// Where that wire ends at the device, plugged in or not.
     inside_at: SocketAddr,
-    /// Wire to the gateway.
-    _outside: Wire,
+    /// Wires to the gateway and, for a joined device, to its tenant.
+    _outside: Vec<Wire>,
     folder: PathBuf,
     isolation: Isolation,
     service: LabChild,
@@ -35,13 +46,13 @@ pub(crate) struct Device {
 impl Device {
     /// Sets a device up by the words that an administrator would use, and starts its service.
     ///
-    /// It knows the management point inside by its address, as `SMSMP` would name it; `plugged_in`
-    /// says whether it reaches it.
+    /// It knows the management point inside by its address, as `SMSMP` would name it; `reach` says
+    /// what it reaches besides the gateway.
     pub(crate) async fn start(
         hosts: &Hosts,
         isolation: &Isolation,
         name: &str,
-        plugged_in: bool,
+        reach: Reach,
         setup_words: &[String],
     ) -> Result<Self, Failure> {
         let folder = hosts.folder.join("devices").join(name);
@@ -61,13 +72,21 @@ impl Device {
             Isolation::Namespace => hosts.management_point,
             Isolation::None(_) => free_port().map_err(failed)?,
         };
-        let inside = if plugged_in {
+        let mut outside = vec![outside];
+        if reach == Reach::Tenant && matches!(isolation, Isolation::Namespace) {
+            // Without a namespace the device reaches the tenant's own port.
+            let tenant = hosts.tenant.address;
+            outside.push(Wire::through_socket(socket(&folder, TENANT), tenant, tenant).map_err(failed)?);
+        }
+        let inside = if reach == Reach::Inside {
             Some(plug(isolation, &folder, inside_at, hosts).await.map_err(failed)?)
         } else {
             None
         };
-        let wires =
-            [(outside.at_device, GATEWAY), (inside_at, INSIDE)].map(|(at, name)| (at, socket(&folder, name)));
+        let mut wires = vec![(inside_at, socket(&folder, INSIDE))];
+        for (wire, name) in outside.iter().zip([GATEWAY, TENANT]) {
+            wires.push((wire.at_device, socket(&folder, name)));
+        }
         let client = |words: &[&str]| -> Vec<OsString> {
             let mut program = vec![hosts.roamgate.clone().into_os_string(), "client".into()];
             program.extend(words.iter().map(OsString::from));
@@ -77,7 +96,7 @@ impl Device {
 
         let mut setup = client(&["setup"]);
         setup.extend(["--name".into(), name.into(), "--hardware-id".into(), "random".into()]);
-        setup.extend(["--ca-file".into(), hosts.pki.ca_file.clone().into_os_string()]);
+        setup.extend(["--ca-file".into(), hosts.authorities.clone().into_os_string()]);
         setup.push("--site-root".into());
         setup.push(format!("sha256:{}", hosts.site_root_sha256).into());
         setup.extend(["--inside".into(), format!("http://{inside_at}").into()]);
@@ -143,8 +162,9 @@ impl Device {
     }
 }
 
-/// Names of the two wires.
+/// Names of the wires.
 const GATEWAY: &str = "gateway";
+const TENANT: &str = "tenant";
 const INSIDE: &str = "inside";
 
 fn socket(folder: &Path, name: &str) -> PathBuf {

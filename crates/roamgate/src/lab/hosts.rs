@@ -34,6 +34,8 @@ pub(crate) struct Hosts {
     pub(crate) client_pki: ClientPki,
     /// A stand-in of a tenant, onboarded.
     pub(crate) tenant: Tenant,
+    /// What devices must trust: the authorities of the gateway's certificate and of the tenant's.
+    pub(crate) authorities: PathBuf,
     pub(crate) management_point: SocketAddr,
     pub(crate) gateway: SocketAddr,
     pub(crate) gateway_host: String,
@@ -105,6 +107,13 @@ impl Hosts {
         step.done();
 
         let pki = pki::make(folder)?;
+        let authorities = folder.join("device-authorities.pem");
+        let read = |path: &Path| {
+            std::fs::read_to_string(path).map_err(|error| Failure::from_error(Exit::Bug, &error))
+        };
+        let both = read(&pki.ca_file)? + &read(&tenant.ca_file)?;
+        runtime::config::private_file::write(&authorities, both)
+            .map_err(|error| Failure::from_error(Exit::Refused, &error))?;
         let gateway_host = format!("localhost:{gateway}");
         let step = show.begin("Start the gateway, with its bundle and its certificate and nothing else");
         let gateway_dir = folder.join("gateway");
@@ -158,6 +167,7 @@ impl Hosts {
             pki,
             client_pki,
             tenant,
+            authorities,
             management_point: SocketAddr::from(([127, 0, 0, 1], mp)),
             gateway: SocketAddr::from(([127, 0, 0, 1], gateway)),
             gateway_admin: format!("127.0.0.1:{admin}"),

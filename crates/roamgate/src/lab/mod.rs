@@ -1,4 +1,4 @@
-//! `roamgate lab`: every role on this machine, a few devices, and both scenarios of the field.
+//! `roamgate lab`: every role on this machine, a few devices, and the scenarios of the field.
 //!
 //! Site host, gateway, connection point and each device are processes of their own, started
 //! and spoken to as an administrator would: by configuration files, by the operator API, by the
@@ -67,6 +67,7 @@ async fn play(
     let result = async {
         devices.push(scenario::inside_then_unplugged(&hosts, isolation, show).await?);
         scenario::over_the_internet(&hosts, isolation, show, arguments.devices, &mut devices).await?;
+        scenario::by_certificate_and_tenant(&hosts, isolation, show, &mut devices).await?;
         hosts.check()
     }
     .await;
@@ -79,7 +80,7 @@ async fn play(
     hosts.stop().await;
     if result.is_ok() && arguments.once {
         show.heading(&format!(
-            "Both scenarios played in {:.0} seconds. Everything has ended.",
+            "All scenarios played in {:.0} seconds. Everything has ended.",
             show.elapsed()
         ));
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::device::Device;
+use super::device::{Device, Reach};
 use super::hosts::{Hosts, wait_for};
 use super::namespace::Isolation;
 use super::show::Show;
@@ -23,7 +23,7 @@ pub(crate) async fn inside_then_unplugged(
     let name = "inside-1";
     let step = show.begin("A device inside is set up: no token, no operator");
     let words = ["SMSSITECODE=RG1".to_owned()];
-    let mut device = Device::start(hosts, isolation, name, true, &words).await?;
+    let mut device = Device::start(hosts, isolation, name, Reach::Inside, &words).await?;
     step.done_with(&device.client_id);
 
     let step = show.begin("Registered, approved by rule, policy applied, heartbeat in");
@@ -99,7 +99,7 @@ pub(crate) async fn over_the_internet(
             "--regtoken-file".to_owned(),
             token_file.display().to_string(),
         ];
-        let mut device = Device::start(hosts, isolation, &name, false, &words).await?;
+        let mut device = Device::start(hosts, isolation, &name, Reach::Gateway, &words).await?;
         step.done_with(&device.client_id);
         let step = show.begin("Token, registered, approved, policy applied, heartbeat in, online");
         let record = wait_for_device(hosts, &mut device, |record| {
@@ -116,6 +116,45 @@ pub(crate) async fn over_the_internet(
         devices.push(device);
     }
     block_and_unblock(hosts, show, devices.last_mut()).await
+}
+
+/// Scenario (c): the other two ways to prove oneself, over the internet: a certificate of the
+/// organisation's PKI, and an identity in a tenant.
+pub(crate) async fn by_certificate_and_tenant(
+    hosts: &Hosts,
+    isolation: &Isolation,
+    show: &Show,
+    devices: &mut Vec<Device>,
+) -> Result<(), Failure> {
+    show.heading("Scenario (c): proved by a certificate, and by a tenant");
+    let common =
+        [format!("CCMHOSTNAME={}", hosts.ccm_hostname()), "SMSSITECODE=RG1".to_owned()];
+    let store = ["--certificate-store".to_owned(), hosts.client_pki.store.display().to_string()];
+    let join = ["--workplace-join".to_owned(), hosts.tenant.workplace_join.display().to_string()];
+    let authority = ["--authority".to_owned(), hosts.tenant.authority.clone()];
+    let tenant = [format!("AADTENANTID={}", hosts.tenant.tenant)];
+    let kinds = [
+        ("pki-1", "certificate", Reach::Gateway, [&common[..], &store].concat()),
+        ("entra-1", "Entra device", Reach::Tenant, [&common[..], &join, &authority, &tenant].concat()),
+    ];
+    for (name, method, reach, words) in kinds {
+        let title = format!("{name} is set up: no bulk token, no operator");
+        let step = show.begin(&title);
+        let mut device = Device::start(hosts, isolation, name, reach, &words).await?;
+        step.done_with(&device.client_id);
+        let step = show.begin("Registered, approved, policy applied, heartbeat in, online");
+        let record = wait_for_device(hosts, &mut device, |record| {
+            record["presence"] == "online"
+                && record["method"] == method
+                && record["policy_version"].as_u64().is_some_and(|version| version > 0)
+        })
+        .await?;
+        step.done();
+        show.note(text(&record, "summary"));
+        show.note(&format!("why this method: {}", text(&record, "method_reason")));
+        devices.push(device);
+    }
+    Ok(())
 }
 
 /// A device from outside is plugged in inside, and leaves again: the same device all along.

@@ -1,5 +1,6 @@
 //! A stand-in of a tenant for the lab: it speaks as Entra ID does, and belongs to nobody.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use proto::id::Guid;
@@ -22,8 +23,10 @@ const HYBRID_USER: &str = "7d2c1a50-0000-4000-8000-0000000000a2";
 
 /// The running stand-in, and what its devices need.
 pub(crate) struct Tenant {
-    tenant: Guid,
-    authority: String,
+    pub(crate) tenant: Guid,
+    pub(crate) authority: String,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
     resource: String,
     client_app: Guid,
     /// Authority of its HTTPS certificate.
@@ -66,7 +69,7 @@ impl Tenant {
             StandIn::bind(config, Clock::with_offset_file(clock_file)).map_err(|error| bug(&error))?;
         let ca_file = folder.join("authority.pem");
         runtime::config::private_file::write(&ca_file, bound.ca_pem()).map_err(|error| written(&error))?;
-        let (tenant, drain) = (id(TENANT)?, Drain::new());
+        let (tenant, address, drain) = (id(TENANT)?, bound.address(), Drain::new());
         let authority = bound.authority(tenant);
         let onboarding = json!({
             "tenant_id": tenant,
@@ -84,7 +87,7 @@ impl Tenant {
         tokio::spawn(bound.run(drain.clone()));
         api.post("tenants", &onboarding).await?;
         api.post("tenants/lab/sync", &json!({"full": true})).await?;
-        Ok(Self { tenant, authority, resource, client_app, ca_file, workplace_join, drain })
+        Ok(Self { tenant, authority, address, resource, client_app, ca_file, workplace_join, drain })
     }
 
     /// The member `tenant` of the ready file.

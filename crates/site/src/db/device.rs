@@ -55,6 +55,9 @@ stmt! {
          ORDER BY proved_at DESC, client_id LIMIT 1";
     FIND_BLOCKED_ENTRA (Bytes, Bytes) -> (Bytes) =
         "SELECT client_id FROM device WHERE entra_tenant = $1 AND entra_device = $2 AND blocked = 1 LIMIT 1";
+    FIND_APPROVED_ENTRA (Bytes, Bytes, Bytes) -> (Bytes) =
+        "SELECT client_id FROM device WHERE entra_tenant = $1 AND entra_device = $2 AND signing_thumbprint <> $3
+           AND approval = 'approved' AND blocked = 0 LIMIT 1";
     FIND_BLOCKED_CERTIFICATE (Bytes) -> (Bytes) =
         "SELECT d.client_id FROM device_certificate AS c JOIN device AS d ON d.client_id = c.client_id
          WHERE c.thumbprint = $1 AND d.blocked = 1 LIMIT 1";
@@ -170,6 +173,16 @@ pub(crate) fn has_blocked_hardware(tx: &mut dyn Tx, hardware_id: &str) -> Result
 /// Whether a blocked device holds this tenant's device id.
 pub(crate) fn has_blocked_entra(tx: &mut dyn Tx, tenant: Guid, device: Guid) -> Result<bool, DbError> {
     Ok(tx.query_opt(&FIND_BLOCKED_ENTRA, &[tenant.into(), device.into()])?.is_some())
+}
+
+/// Whether an approved device with another key holds this tenant's device id.
+pub(crate) fn has_entra_of_another(
+    tx: &mut dyn Tx,
+    tenant: Guid,
+    device: Guid,
+    key: Thumbprint,
+) -> Result<bool, DbError> {
+    Ok(tx.query_opt(&FIND_APPROVED_ENTRA, &[tenant.into(), device.into(), key.into()])?.is_some())
 }
 
 /// Whether a blocked device has proved this PKI certificate.

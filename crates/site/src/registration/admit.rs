@@ -5,7 +5,7 @@ use proto::time::Timestamp;
 use serde_json::json;
 
 use super::{Asked, RegistrationError};
-use crate::approval::{ApprovalRule, Decision, Evidence, decide, expect_device};
+use crate::approval::{ApprovalRule, Decision, Evidence, LAB, decide, expect_device};
 use crate::audit::Scribe;
 use crate::bulk_token::{BulkToken, BulkTokenApproval};
 use crate::confirmation::{is_by_entra, recovery_end};
@@ -29,7 +29,25 @@ pub(super) fn gather(
     all.extend(proved.entra.map(|origin| Evidence::Entra { origin }));
     all.extend(proved.pki.as_ref().map(|pki| Evidence::Certificate { thumbprint: pki.thumbprint }));
     all.extend(expect_device(tx, asked.rules, &asked.new.name, hardware_id, key, now)?);
+    if speaks_for_another(tx, &all, key)? {
+        all.retain(|evidence| !matches!(evidence, Evidence::Entra { .. }));
+    }
     Ok(all)
+}
+
+/// Whether the tenant's device in the evidence is approved already, with another key. A tenant's token is
+/// a bearer's: who stole it would be approved beside the device that it was stolen from. So it makes a
+/// pair in conflict, and an operator says which is the device (R27).
+fn speaks_for_another(tx: &mut dyn Tx, evidence: &[Evidence], key: Thumbprint) -> Result<bool, DbError> {
+    for evidence in evidence {
+        if let Evidence::Entra { origin } = evidence
+            && let Some(device) = origin.device
+            && db::device::has_entra_of_another(tx, origin.tenant, device, key)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Asks the rules. The lab's word counts where no rule of the field approves, so that its devices,
@@ -92,7 +110,7 @@ pub(super) fn check_blocks(
 
 /// What the rules make of a record that exists. A rule may approve what no rule approved before;
 /// what an operator took back it may not, nor what is held as a copy. The rule `entra` takes over
-/// from another rule, since the wire tells its approval apart.
+/// from another rule, since the wire tells its approval apart, and every rule from the lab's word.
 pub(super) fn approve_by_rule(
     tx: &mut dyn Tx,
     scribe: &Scribe,
@@ -101,7 +119,8 @@ pub(super) fn approve_by_rule(
 ) -> Result<(), DbError> {
     let by_operator = device.approval_by.starts_with("operator:");
     let held = device.approval == Approval::Held;
-    let stronger = is_by_entra(&decision.rule) && !is_by_entra(&device.approval_by);
+    let entra = is_by_entra(&decision.rule) && !is_by_entra(&device.approval_by);
+    let stronger = entra || (device.approval_by == LAB && decision.rule != LAB);
     if !decision.approved || by_operator || device.clone_suspicion.is_some() || !(held || stronger) {
         return Ok(());
     }

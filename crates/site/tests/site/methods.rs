@@ -177,8 +177,52 @@ async fn what_another_record_has_proved_makes_a_pair_and_both_go_on() {
     let third = register(&test.site, device(3)).await;
     assert_eq!(third.conflict_with, None);
     assert_eq!(register(&test.site, with(3, entra(1))).await.conflict_with, Some(old.client_id));
-    assert_eq!(acts(&test.site, third.client_id).await.last().unwrap(), "device.approve");
     assert!(acts(&test.site, third.client_id).await.contains(&"device.conflict".to_owned()));
+}
+
+#[tokio::test]
+async fn a_tenants_token_approves_no_second_key_for_a_device_that_is_approved() {
+    let test = TestSite::new().await;
+    let old = register(&test.site, with(1, entra(1))).await;
+    // A thief with the token and a key of his own, fresh or registered before.
+    let waits = register(&test.site, device(3)).await.client_id;
+    for thief in [2, 3] {
+        let new = register(&test.site, with(thief, entra(1))).await;
+        assert_eq!((new.approval, new.conflict_with), (Approval::Held, Some(old.client_id)), "{thief}");
+    }
+    // The device itself goes on, and another proof of the second one counts as ever.
+    assert_eq!(register(&test.site, with(1, entra(1))).await.approval, Approval::Approved);
+    let both = Credentials { entra: Some(origin(1)), ..pki(3) };
+    assert_eq!(register(&test.site, with(3, both)).await.approval_by, "pki");
+    // A reinstalled device is the one again when an operator says so, or the old record is gone.
+    let again = register(&test.site, with(2, entra(1))).await.client_id;
+    test.site.delete_device(&anna(), waits).await.unwrap();
+    test.site.delete_device(&anna(), old.client_id).await.unwrap();
+    assert_eq!(register(&test.site, with(2, entra(1))).await.approval, Approval::Approved);
+    // What names no device of the tenant ties nobody.
+    let user = EntraOrigin { device: None, user: Some(Guid::from_bytes([9; 16])), ..origin(1) };
+    let by_user = Credentials { entra: Some(user), ..Credentials::default() };
+    assert_eq!(register(&test.site, with(4, by_user)).await.approval, Approval::Approved);
+    assert!(record(&test.site, again).await.may_operate());
+}
+
+#[tokio::test]
+async fn a_fall_that_only_a_management_point_sees_is_noted_once_and_ends_with_a_good_certificate() {
+    let test = TestSite::new().await;
+    let id = register(&test.site, with(1, pki(1))).await.client_id;
+    for _ in 0..3 {
+        test.site.note_fall(id, "CN=PC1 was\nrevoked").await.unwrap();
+    }
+    let fallen = record(&test.site, id).await;
+    assert_eq!((fallen.method, fallen.fell_back_at), (Method::Certificate, Some(test.site.now())));
+    assert_eq!(acts(&test.site, id).await.iter().filter(|act| *act == "device.method").count(), 1);
+    let alarms = test.site.list_alarms().await.unwrap();
+    assert!(alarms.iter().any(|alarm| alarm.object == "fallen back"), "{alarms:?}");
+    register(&test.site, with(1, pki(1))).await;
+    assert_eq!(record(&test.site, id).await.fell_back_at, None);
+    let other = register(&test.site, device(2)).await.client_id;
+    test.site.note_fall(other, "it had none").await.unwrap();
+    assert_eq!(record(&test.site, other).await.fell_back_at, None, "nothing to fall from");
 }
 
 #[tokio::test]

@@ -225,4 +225,8 @@ async fn an_entra_token_opens_registration_and_then_what_it_speaks_for() {
     site.set_tenant_enabled(&anna(), TENANT, true).await.unwrap();
     site.block_device(&anna(), registered.client_id, "").await.unwrap();
     assert!(matches!(ask(origin(Some(1), None)).await, Err(CcmTokenError::Blocked(_))));
+    // Nor by its tenant under another key.
+    let other_key = CcmSubject::Entra { origin: origin(Some(1), None), key: key_of(2) };
+    let refused = site.issue_ccm_token(other_key).await.unwrap_err();
+    assert!(matches!(refused, CcmTokenError::EntraDeviceBlocked(_)), "{refused:?}");
 }

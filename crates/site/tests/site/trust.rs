@@ -320,20 +320,24 @@ async fn removing_an_authority_can_be_tried_and_says_which_devices_would_fail() 
 }
 
 #[tokio::test]
-async fn a_devices_certificate_says_where_the_list_of_its_issuer_is() {
+async fn an_operator_says_where_a_list_is_and_no_devices_certificate_does() {
     let test = TestSite::new().await;
     let pki = Pki::listed_at(&test.site).await;
-    register(&test, 1, &pki.issuing.device("PC1", 1, ISSUING_URL)).await;
-    let stranger = LabCa::root("Lab Issuing");
-    register(&test, 2, &stranger.device("PC2", 2, "http://evil.example.org/x.crl")).await;
-    let sources = test.site.list_crl_sources().await.unwrap();
-    let urls: Vec<_> = sources.iter().map(|source| source.urls.join(" ")).collect();
-    assert_eq!(urls, [ROOT_URL, ISSUING_URL], "and the namesake's says nothing");
+    register(&test, 1, &pki.issuing.device("PC1", 1, "http://evil.example.org/x.crl")).await;
+    let id = pki.issuing.trusted().id();
+    let urls = async || test.site.list_crl_sources().await.unwrap()[1].urls.clone();
+    assert!(urls().await.is_empty(), "a certificate that a device shows names nothing to be fetched");
+    test.site.name_distribution_point(&anna(), id, ISSUING_URL).await.unwrap();
+    assert_eq!(urls().await, [ISSUING_URL]);
+    for wrong in ["ldap://dc/x", "ftp://h/x", "http://", "file:///etc/passwd", "http://u@h/x"] {
+        let refused = test.site.name_distribution_point(&anna(), id, wrong).await;
+        assert!(matches!(refused, Err(TrustError::Url(_))), "{wrong}");
+    }
     for number in 0..20 {
         let url = format!("http://crl{number}.example.org/issuing.crl");
-        register(&test, 10 + number, &pki.issuing.device("PC", 100 + u64::from(number), &url)).await;
+        test.site.name_distribution_point(&anna(), id, &url).await.unwrap();
     }
-    assert_eq!(test.site.list_crl_sources().await.unwrap()[1].urls.len(), 8, "the oldest are forgotten");
+    assert_eq!(urls().await.len(), 8, "the oldest are forgotten");
 }
 
 #[tokio::test]

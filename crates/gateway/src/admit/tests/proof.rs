@@ -121,6 +121,43 @@ fn an_expired_bulk_token_is_told_from_a_forged_one() {
 }
 
 #[test]
+fn an_ended_token_of_a_device_opens_the_token_service_with_its_key_and_nothing_else() {
+    let late = now().plus(std::time::Duration::from_hours(24 * 200));
+    for door in DOORS {
+        let case = || sts(door).with_token(TokenClass::SelfProve);
+        let Ok(Admitted::Role(passage)) = case().admit_at(&site(), late) else { panic!("passes at {door}") };
+        assert_eq!(passage.identity.caller(), Caller::SelfProve);
+        let refused = |case: &Case, site: &Snapshot| case.admit_at(site, late).unwrap_err().reason;
+        // Not by another key, or none, also where the site does without keys.
+        let mut unbound = site();
+        unbound.settings.token_binding = TokenBinding::Off;
+        for shown in [None, Some(Thumbprint::of(b"another's"))] {
+            let mut other = case();
+            other.shown = shown;
+            assert!(matches!(refused(&other, &site()), Reason::TokenNotAccepted | Reason::TokenKeyMissing));
+            assert_eq!(refused(&other, &unbound), Reason::TokenExpired);
+        }
+        // Not a blocked device, by its id or by its key.
+        for (device, certificate) in [(device(), Thumbprint::of(b"x")), (ClientId::new(Guid::nil()), mine())] {
+            let mut blocked = site();
+            blocked.apply(Change::BlockDevice { device, certificate });
+            assert_eq!(refused(&case(), &blocked), Reason::DeviceBlocked);
+        }
+        // No other class there, and it nowhere else.
+        for class in TokenClass::ALL.into_iter().filter(|class| *class != TokenClass::SelfProve) {
+            assert_eq!(refused(&sts(door).with_token(class), &site()), Reason::TokenExpired, "{class:?}");
+        }
+        let page = Case::get(&format!("/{door}/ServiceMetadata")).with_token(TokenClass::SelfProve);
+        assert_eq!(refused(&page, &site()), Reason::TokenExpired);
+        for endpoint in ENDPOINTS.iter().filter(|row| row.is_published() && row.path != "/CCM_STS") {
+            let mut elsewhere = Case::get(&at(door, endpoint.path)).with_token(TokenClass::SelfProve);
+            elsewhere.method = endpoint.methods[0].to_owned();
+            assert_eq!(refused(&elsewhere, &site()), Reason::TokenExpired, "{}", endpoint.path);
+        }
+    }
+}
+
+#[test]
 fn blocks_of_tokens_devices_and_certificates_all_count() {
     let policy = at(Door::ServerAuth, "/SMS_MP_TokenAuth/.sms_pol");
     let device_case = || Case::get(&policy).with_token(TokenClass::Device);
