@@ -143,6 +143,14 @@ fd000000000000000000000000000002 04 40 00 82     eth0
         );
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_machine_says_on_which_network_it_is_and_says_the_same_twice() {
+        let network = crate::platform::network();
+        assert!(network.is_some());
+        assert_eq!(network, crate::platform::network());
+    }
+
     #[test]
     fn order_is_no_difference_and_an_address_is() {
         let mut turned = facts();

@@ -64,10 +64,9 @@ pub(crate) async fn check_device(
     check_signing(context, device, came.signed)?;
     check_peer(context, request, device, came.signed).await?;
     // Who comes with a token is judged by that; a certificate must hold on every request (R5).
-    match (came.token, certificate::judge_again(context, device)) {
-        (_, Ok(())) => {}
-        (None, Err(refusal)) => return Err(refusal),
-        (Some(_), Err(refusal)) => note_fall(context, device, &refusal).await?,
+    match came.token {
+        None => certificate::judge_again(context, device)?,
+        Some(_) => note_fall(context, device).await?,
     }
     let method = method(context, request, device, came.token);
     judge(context.manner().mode, method, None, request.way(), Scenario::Device)
@@ -96,10 +95,11 @@ fn check_unblocked(context: &Context, device: &Device) -> Result<(), Refusal> {
 
 /// A device whose certificate does not hold any more, and that goes on by its token without a word about
 /// it: an operator is told (R74). The client that registers anew says so itself.
-async fn note_fall(context: &Context, device: &Device, refusal: &Refusal) -> Result<(), Refusal> {
+async fn note_fall(context: &Context, device: &Device) -> Result<(), Refusal> {
     if device.fell_back_at.is_some() {
         return Ok(());
     }
+    let Err(refusal) = certificate::judge_again(context, device) else { return Ok(()) };
     let noted = context.site.note_fall(device.id, &refusal.detail).await;
     noted.map_err(|error| crate::site_error::database(&error).of(device.id))
 }

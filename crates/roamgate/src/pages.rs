@@ -49,7 +49,8 @@ pub(crate) fn endpoints() -> String {
     }
     page.push_str(
         "\nBesides, a gateway answers `/CCM_Proxy_MutualAuth/ServiceMetadata` and `/CCM_Proxy_ServerAuth/ServiceMetadata` to\n\
-         whoever shows an accepted token.\n\n## Endpoints of the client protocol\n\nThe addressee inside a message \
+         whoever shows an accepted token or certificate, and behind either door `AADAuthInfo?TenantID=<guid>` to anybody: where the\n\
+         devices of an onboarded tenant get their tokens; of another tenant nothing.\n\n## Endpoints of the client protocol\n\nThe addressee inside a message \
          (`TargetEndpoint`).\n\n| Endpoint | Callers | Signed by the registered key | Before approval |\n|---|---|---|---|\n",
     );
     for rule in MESSAGE_RULES {

@@ -6,6 +6,7 @@
 
 mod entra;
 mod error;
+mod gateways;
 mod message;
 mod method;
 mod onboarding;

@@ -16,7 +16,7 @@ use crate::testing::{FakeSite, PolicyFixture, Taken, pin_of};
 
 const NOW: i64 = 1_790_000_000_000_000;
 /// Fails a test that waits in vain.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A service that runs, and the world around it.
 struct World {

@@ -194,6 +194,70 @@ async fn a_proof_for_something_else_is_refused_whatever_else_is_there() {
     assert!(bench.site.find_device_by_key(device.thumbprint()).await.unwrap().is_none());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_is_no_fresher_than_its_message_whose_time_is_judged_by_our_clock() {
+    let (bench, pki) = trusting().await;
+    let leaf = pki.issue(&Wish::client("pc1.example.org", 31, bench.now()));
+    let limit = Duration::from_mins(60);
+    let past = bench.now().minus(limit);
+    let second = Duration::from_secs(1);
+    for (signed_at, device) in [(past.minus(second), &TestDevice::new()), (past, &TestDevice::new())] {
+        // Proof and message agree with each other; what they are to agree with is our clock.
+        let message_id = fresh_id();
+        let of = ProofOf { created: signed_at, ..proof_of(&bench, device, message_id) };
+        let ask = proving(registration(&bench, device, KeyType::SelfSigned), &leaf, of);
+        let answer = bench.send(ask.signed_as(device, None, signed_at, message_id)).await;
+        if signed_at == past {
+            assert_eq!(response(&answer).approval, ApprovalStatus::Approved);
+            continue;
+        }
+        assert_eq!(answer.reason(), Some(Reason::ClockSkewed));
+        assert!(bench.site.find_device_by_key(device.thumbprint()).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_registration_that_made_a_key_known_is_not_taken_again_to_undo_a_later_one() {
+    let (bench, pki) = trusting().await;
+    let [device, ..] = devices();
+    let leaf = pki.issue(&Wish::client("pc1.example.org", 32, bench.now()));
+    let first = registration(&bench, device, KeyType::SelfSigned).signed(device, None, bench.now());
+    let id = response(&bench.send(first.clone()).await).client_id;
+    assert_eq!(bench.send(first.clone()).await.reason(), Some(Reason::MessageRepeated));
+    bench.clock.advance(Duration::from_secs(60));
+    let ask = registration(&bench, device, KeyType::SelfSigned);
+    bench.send(with_proof(&bench, ask, device, Some(id), &leaf)).await;
+    // Whoever recorded it throws the device back to what it was then.
+    assert_eq!(bench.send(first).await.reason(), Some(Reason::MessageRepeated));
+    let record = record(&bench, id).await;
+    assert_eq!((record.method, record.fell_back_at), (Method::Certificate, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_reaches_another_key_with_the_same_certificate_whatever_it_comes_with() {
+    let (bench, pki) = trusting().await;
+    let [device, other, _] = devices();
+    let leaf = pki.issue(&Wish::client("pc1.example.org", 33, bench.now()));
+    let (id, other_id) = (enroll(&bench, device, &leaf).await, enroll(&bench, other, &leaf).await);
+    let self_prove = other.confirm(&bench, other_id).await.pre_auth_token.unwrap();
+    let token = other.exchange(&bench, &self_prove, Some(other_id)).await;
+    let by_token = async || {
+        let body =
+            other.message(&bench, other_id, MessageEndpoint::Discovery, &heartbeat(other_id, bench.now(), 0));
+        let ask = Ask::message("/ccm_system_tokenauth/request", body).bearer(&token);
+        bench.send(ask.signed(other, Some(other_id), bench.now())).await.reason()
+    };
+    assert_eq!(by_token().await, None);
+    bench.site.block_device(&operator(), id, "stolen").await.unwrap();
+    assert_eq!(by_token().await, Some(Reason::Blocked));
+    let ask = beats(&bench, other, other_id).signed(other, Some(other_id), bench.now());
+    assert_eq!(bench.send(ask).await.reason(), Some(Reason::Blocked));
+    let ask = Ask::get("/CCM_STS").bearer(&self_prove).signed(other, Some(other_id), bench.now());
+    assert_eq!(bench.send(ask).await.status, 403);
+    bench.site.unblock_device(&operator(), id).await.unwrap();
+    assert_eq!(by_token().await, None);
+}
+
 /// A device that is approved by its certificate, proved by the header of our client.
 async fn enroll(bench: &Bench, device: &TestDevice, leaf: &Leaf) -> ClientId {
     let ask = registration(bench, device, KeyType::SelfSigned);
@@ -232,6 +296,9 @@ async fn a_certificate_is_judged_again_on_every_request_that_it_carries() {
     let body = device.message(&bench, id, MessageEndpoint::Discovery, &heartbeat(id, bench.now(), 0));
     let ask = Ask::message("/ccm_system_tokenauth/request", body).bearer(&token);
     assert_eq!(bench.send(ask.signed(device, Some(id), bench.now())).await.reason(), None);
+    let by_token = record(&bench, id).await;
+    assert!(by_token.fell_back_at.is_some(), "it says nothing, and everybody sees it");
+    assert_eq!(by_token.method, Method::Certificate, "what it says itself comes with a registration");
     let confirmed = device.confirm(&bench, id).await;
     assert_eq!(confirmed.approval, ApprovalStatus::Approved);
     assert!(confirmed.cloud_gateway.is_some());

@@ -138,7 +138,8 @@ fn an_ended_token_of_a_device_opens_the_token_service_with_its_key_and_nothing_e
             assert_eq!(refused(&other, &unbound), Reason::TokenExpired);
         }
         // Not a blocked device, by its id or by its key.
-        for (device, certificate) in [(device(), Thumbprint::of(b"x")), (ClientId::new(Guid::nil()), mine())] {
+        for (device, certificate) in [(device(), Thumbprint::of(b"x")), (ClientId::new(Guid::nil()), mine())]
+        {
             let mut blocked = site();
             blocked.apply(Change::BlockDevice { device, certificate });
             assert_eq!(refused(&case(), &blocked), Reason::DeviceBlocked);
