@@ -115,8 +115,12 @@ pub fn permission_text(state: &State) -> String {
     });
     let spoke = spoke.unwrap_or_else(|| "the site has not said yet".to_owned());
     match (permission(state), state.place.by_hand) {
-        (Permission::Allowed, Some(_)) => format!("allowed by hand (DisAllowCMG=0) since then; {spoke}"),
-        (Permission::ForbiddenHere, _) => format!("forbidden by hand (DisAllowCMG=1) since then; {spoke}"),
+        (Permission::Allowed, Some(_)) => {
+            format!("allowed by hand (DisAllowCMG=0) until the site speaks again; {spoke}")
+        }
+        (Permission::ForbiddenHere, _) => {
+            format!("forbidden by hand (DisAllowCMG=1) until the site speaks again; {spoke}")
+        }
         (permission, _) => format!("{permission}; {spoke}"),
     }
 }

@@ -18,6 +18,14 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// File of seconds by which the lab moves its children's clocks.
 pub(crate) const CLOCK_OFFSET_VARIABLE: &str = "ROAMGATE_CLOCK_OFFSET_FILE";
 
+/// The clock of this process: the system's, or the lab's.
+pub(crate) fn clock() -> Clock {
+    match std::env::var_os(CLOCK_OFFSET_VARIABLE) {
+        Some(path) => Clock::with_offset_file(path),
+        None => Clock::system(),
+    }
+}
+
 /// What goes into no component of its own.
 const DEFAULT_COMPONENT: ComponentSpec =
     ComponentSpec { component: "roamgate", file: "roamgate.log", format: Format::Simple };
@@ -25,10 +33,7 @@ const DEFAULT_COMPONENT: ComponentSpec =
 /// Runs the roles of a file until the process is asked to stop.
 pub(crate) async fn run(arguments: ServeArgs) -> Result<(), Failure> {
     let config = config::load(&arguments.config)?;
-    let clock = match std::env::var_os(CLOCK_OFFSET_VARIABLE) {
-        Some(path) => Clock::with_offset_file(path),
-        None => Clock::system(),
-    };
+    let clock = clock();
     let logs = Arc::new(start_log(&config, &clock)?);
     let drain = Drain::new();
     if arguments.end_with_stdin {

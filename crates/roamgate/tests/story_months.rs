@@ -169,12 +169,14 @@ impl Story {
         }
         self.device.plug_in();
         let method = self.device.status()["method"].clone();
-        let seen = self.wait("comes into the office", |seen| seen.path() == "intranet");
-        assert_eq!(seen.status["locality"], "intranet");
+        let seen = self.wait("comes into the office", |seen| {
+            seen.path() == "intranet" && seen.status["locality"] == "intranet"
+        });
         assert_eq!(seen.status["method"], method, "the place changes no method");
         self.device.unplug();
-        let seen = self.wait("leaves it again", |seen| seen.path() == "gateway");
-        assert_eq!(seen.status["locality"], "internet");
+        let seen = self.wait("leaves it again", |seen| {
+            seen.path() == "gateway" && seen.status["locality"] == "internet"
+        });
         assert_eq!(seen.status["method"], method);
     }
 

@@ -161,7 +161,9 @@ impl From<SetupError> for Problem {
 impl From<LocalSettingsError> for Problem {
     fn from(error: LocalSettingsError) -> Self {
         let (exit, help) = match &error {
-            LocalSettingsError::Unknown(_) | LocalSettingsError::Value(_) | LocalSettingsError::Gateway(_) => {
+            LocalSettingsError::Unknown(_)
+            | LocalSettingsError::Value(_)
+            | LocalSettingsError::Gateway(_) => {
                 (Exit::Usage, "Such as CMGFQDNs=gw.example.org DisAllowCMG=0; NAME= takes a setting back.")
             }
             LocalSettingsError::Read { .. }
@@ -281,7 +283,9 @@ impl Advice {
             RequestError::NoWay { rule: Rule::GatewayForbiddenHere, .. } => Self::plain(
                 Exit::Refused,
                 "location::gateway-forbidden-here",
-                Some("An administrator of this device set DisAllowCMG: `roamgate-client settings DisAllowCMG=`."),
+                Some(
+                    "An administrator of this device set DisAllowCMG: `roamgate-client settings DisAllowCMG=`.",
+                ),
             ),
             other => match other.call() {
                 Some(call) => Self::of_call(call, other),

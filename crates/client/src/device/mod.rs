@@ -25,10 +25,10 @@ use proto::time::Timestamp;
 use proto::trust::SiteRoot;
 use runtime::Clock;
 
+use crate::address::{GatewayAddress, InsideAddress};
 use crate::credential::sealed::Vault;
 use crate::credential::source::Prompt;
 use crate::credential::{ProofSetup, revocation};
-use crate::address::{GatewayAddress, InsideAddress};
 use crate::identity::{Identity, IdentityError, KeyMaterial};
 use crate::join::JoinStatus;
 use crate::location::Inside;

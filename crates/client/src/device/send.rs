@@ -9,7 +9,7 @@ use proto::path::Door;
 use super::{Device, RequestError};
 use crate::address::Address;
 use crate::failure::CallError;
-use crate::location::Rule;
+use crate::location::{Inside, Rule};
 use crate::log::{field, line};
 use crate::token::{MACHINE_ACCOUNT, TokenText, Wanted};
 use crate::transport::{Answer, Believed, Call, Method, REQUEST_TIMEOUT, fresh_guid};
@@ -147,6 +147,10 @@ impl Device {
     ) -> Result<Answer, RequestError> {
         let carry = Carry::Token(token.clone());
         let mut last = None;
+        if self.inside == Inside::NotTried {
+            // The first request of a device that registers inside by a tenant's token is this one.
+            last = self.ask_inside().await;
+        }
         if self.inside.is_reached() {
             let inside = Address::inside_of(&self.inside_addresses());
             for address in inside.into_iter().filter(Address::is_tls) {

@@ -74,7 +74,7 @@ impl Device {
     }
 
     /// Asks inside, if that is of any use; gives the last failure.
-    async fn ask_inside(&mut self) -> Option<CallError> {
+    pub(super) async fn ask_inside(&mut self) -> Option<CallError> {
         let known = self.management_points();
         let probe = self.state.policy.settings.network_probe.clone();
         if place::always_internet(&self.state) || (known.is_empty() && probe.is_none()) {

@@ -175,7 +175,8 @@ impl Device {
             settings = settings.or(evaluate(policy, &body));
             applied.push(Applied::of(policy, hash));
         }
-        let said = settings.as_ref().map(|said: &ClientSettings| (said.gateway_allowed, said.gateways.clone()));
+        let said =
+            settings.as_ref().map(|said: &ClientSettings| (said.gateway_allowed, said.gateways.clone()));
         let settings = settings.unwrap_or_default();
         let old = &self.state().policy;
         let outcome = PolicyOutcome {
@@ -196,7 +197,11 @@ impl Device {
             log_settings(&self.state().policy.settings);
             let first_use = self.state().trust.origin == Some(RootOrigin::FirstUse);
             if first_use && !self.state().policy.settings.first_use_allowed {
-                line!(warn, PolicyEvaluator, "the site does not allow its root to be taken on first use, as this device did; set it up anew with --site-root");
+                line!(
+                    warn,
+                    PolicyEvaluator,
+                    "the site does not allow its root to be taken on first use, as this device did; set it up anew with --site-root"
+                );
             }
         }
         if let Some((allowed, gateways)) = said {

@@ -116,7 +116,9 @@ impl From<ClientSettingsError> for ApiError {
             ClientSettingsError::UnknownCollection(_) => {
                 Self::told(Code::NotFound, &error, "`roamgate collection list` shows all.")
             }
-            ClientSettingsError::Exists(_) | ClientSettingsError::Priority(_) | ClientSettingsError::Default => {
+            ClientSettingsError::Exists(_)
+            | ClientSettingsError::Priority(_)
+            | ClientSettingsError::Default => {
                 Self::told(Code::Conflict, &error, "`roamgate client-settings list` shows what there is.")
             }
             other => Self::told(

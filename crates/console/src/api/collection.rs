@@ -106,9 +106,11 @@ impl From<CollectionError> for ApiError {
             CollectionError::UnknownDevice(_) => {
                 Self::told(Code::NotFound, &error, "`roamgate device list` shows all.")
             }
-            CollectionError::AllDevices => {
-                Self::told(Code::Conflict, &error, "Make a collection of your own: `roamgate collection add`.")
-            }
+            CollectionError::AllDevices => Self::told(
+                Code::Conflict,
+                &error,
+                "Make a collection of your own: `roamgate collection add`.",
+            ),
         }
     }
 }

@@ -155,10 +155,7 @@ pub(super) async fn delete(
 }
 
 /// `GET devices/{id or name}/settings`: what results for it, and what it says it applied.
-pub(super) async fn show_settings(
-    State(api): State<Api>,
-    Name(name): Name,
-) -> Result<Json<Value>, ApiError> {
+pub(super) async fn show_settings(State(api): State<Api>, Name(name): Name) -> Result<Json<Value>, ApiError> {
     let id = find(&api, &name).await?.id;
     let rows = api.site.resultant(id).await?;
     let view = |row: &site::Resultant| {
@@ -440,9 +437,11 @@ impl From<DeviceError> for ApiError {
             DeviceError::Blocked(_) => {
                 Self::told(Code::Conflict, &error, "`roamgate device unblock` lets it in again.")
             }
-            DeviceError::CloneSuspected(_) => {
-                Self::told(Code::Conflict, &error, "`roamgate device show` shows both sides; then `device settle`.")
-            }
+            DeviceError::CloneSuspected(_) => Self::told(
+                Code::Conflict,
+                &error,
+                "`roamgate device show` shows both sides; then `device settle`.",
+            ),
             DeviceError::Note(_) => Self::told(Code::Invalid, &error, "Shorten the note, or leave it out."),
             DeviceError::Database(error) => error.into(),
         }

@@ -84,9 +84,8 @@ impl<S: Send + Sync, T: DeserializeOwned, const MOST: usize> FromRequest<S> for 
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let body = read_body(request.into_body(), MOST, BODY_TIME)
-            .await
-            .map_err(|error| refuse_body(&error))?;
+        let body =
+            read_body(request.into_body(), MOST, BODY_TIME).await.map_err(|error| refuse_body(&error))?;
         let text = if body.is_empty() { b"{}" } else { body.as_ref() };
         serde_json::from_slice(text).map(Self).map_err(|error| {
             let said: String = error.to_string().chars().take(PARSER_CHARS).collect();

@@ -92,11 +92,7 @@ async fn find(api: &Api, name: &str) -> Result<Role, ApiError> {
     let id = name.parse::<RoleId>().ok();
     let roles = api.site.list_roles().await?;
     roles.into_iter().find(|role| Some(role.id) == id || role.name == name).ok_or_else(|| {
-        ApiError::new(
-            Code::NotFound,
-            format!("there is no role {name:?}"),
-            "`roamgate role list` shows all.",
-        )
+        ApiError::new(Code::NotFound, format!("there is no role {name:?}"), "`roamgate role list` shows all.")
     })
 }
 
@@ -144,7 +140,9 @@ fn table(mode: RoleMode) -> Value {
             "why_not": refused.map(|refused| format!("{}: {}", refused.reason, refused.row.fact)),
         });
         let same = |known: &&mut Value| {
-            ["way", "method", "scenario", "allowed", "why_not"].iter().all(|member| known[*member] == row[*member])
+            ["way", "method", "scenario", "allowed", "why_not"]
+                .iter()
+                .all(|member| known[*member] == row[*member])
         };
         if let Some(known) = rows.iter_mut().find(same) {
             let joins = format!("{}, {}", known["join"].as_str().unwrap_or_default(), line.join.as_str());

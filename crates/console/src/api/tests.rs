@@ -119,8 +119,7 @@ async fn every_route_does_its_work_for_an_operator() {
     let early = walk.call("POST", "/bulk-tokens", "", Some(json!({})), 201).await;
     assert!(early.get("setup_line").is_none() && early["state"] == "valid", "{early}");
 
-    let body =
-        json!({"name": "MP1", "internal_url": "https://mp1:8445", "gateway_traffic": true});
+    let body = json!({"name": "MP1", "internal_url": "https://mp1:8445", "gateway_traffic": true});
     let role = walk.call("POST", "/roles", "", Some(body), 201).await;
     assert_eq!((&role["ccm_hostname"], &role["mutual_auth"]), (&json!(null), &json!([])));
     let gateway =

@@ -265,7 +265,11 @@ impl From<TrustError> for ApiError {
 
 impl From<ReadAuthoritiesError> for ApiError {
     fn from(error: ReadAuthoritiesError) -> Self {
-        Self::told(Code::Invalid, &error, "PEM, DER, PKCS#7 and PFX files are read; a PFX needs its password.")
+        Self::told(
+            Code::Invalid,
+            &error,
+            "PEM, DER, PKCS#7 and PFX files are read; a PFX needs its password.",
+        )
     }
 }
 

@@ -27,8 +27,7 @@ pub(super) async fn list(
     State(api): State<Api>,
     Filter(wanted): Filter<Wanted>,
 ) -> Result<Json<Value>, ApiError> {
-    let mut filter =
-        UserFilter { text: wanted.text, incomplete: wanted.incomplete, ..UserFilter::default() };
+    let mut filter = UserFilter { text: wanted.text, incomplete: wanted.incomplete, ..UserFilter::default() };
     let mut rows = Vec::new();
     while rows.len() < LISTED {
         let page = api.site.list_users(filter.clone()).await?;

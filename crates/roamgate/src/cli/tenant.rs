@@ -83,7 +83,7 @@ pub(crate) struct TenantAddArgs {
     pub(crate) graph_url: Option<String>,
     /// Authority of the tenant's own HTTPS certificate, where the system does not trust it (PEM)
     #[arg(long, value_name = "FILE")]
-    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) tenant_ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -130,7 +130,7 @@ pub(crate) struct DirectoryAddArgs {
     pub(crate) start_tls: bool,
     /// Authority of the directory's certificate, where the system does not trust it (PEM)
     #[arg(long, value_name = "FILE")]
-    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) directory_ca_file: Option<PathBuf>,
     /// Filter of users, in place of the usual one
     #[arg(long)]
     pub(crate) filter: Option<String>,

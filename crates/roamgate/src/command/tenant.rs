@@ -47,7 +47,7 @@ pub(crate) async fn run(command: TenantCommand, api: &Api, format: Format) -> Re
     match command {
         TenantCommand::Add(arguments) => {
             let secret = arguments.secret_file.as_deref().map(offline::read_secret).transpose()?;
-            let ca = arguments.ca_file.as_deref().map(offline::read_text).transpose()?;
+            let ca = arguments.tenant_ca_file.as_deref().map(offline::read_text).transpose()?;
             let body = json!({
                 "tenant_id": arguments.tenant_id,
                 "name": arguments.name,
@@ -127,7 +127,7 @@ pub(crate) async fn run_directory(
     match command {
         DirectoryCommand::Add(arguments) => {
             let secret = arguments.secret_file.as_deref().map(offline::read_secret).transpose()?;
-            let ca = arguments.ca_file.as_deref().map(offline::read_text).transpose()?;
+            let ca = arguments.directory_ca_file.as_deref().map(offline::read_text).transpose()?;
             let body = json!({
                 "name": arguments.name,
                 "url": arguments.url,

@@ -58,24 +58,39 @@ impl Pki {
 
     /// A client certificate that counts from now for ten years.
     pub(crate) fn client(&self, name: &str, serial: u32) -> Issued {
-        self.issue(name, serial, "clientAuth", &["-days", "3650"])
+        self.issue(name, serial, "clientAuth")
     }
 
-    /// A client certificate that has ended.
+    /// A client certificate that has ended. Only `openssl ca` makes one with an end in the past.
     pub(crate) fn ended_client(&self, name: &str, serial: u32) -> Issued {
-        self.issue(name, serial, "clientAuth", &["-not_before", "20240101000000Z", "-not_after", "20250101000000Z"])
+        let file = format!("{name}-{serial:x}");
+        self.make_key(&file);
+        self.request(&file, &format!("/CN={name}"));
+        std::fs::write(self.file("ended.index"), "").expect("a file");
+        std::fs::write(self.file("ended.serial"), format!("{serial:04X}\n")).expect("a file");
+        let config = "[ca]\ndefault_ca=own\n[own]\ndatabase=ended.index\nserial=ended.serial\nnew_certs_dir=.\n\
+            default_md=sha256\npolicy=any\nx509_extensions=leaf\n[any]\ncommonName=supplied\n[leaf]\n\
+            basicConstraints=CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n\
+            authorityKeyIdentifier=keyid\n";
+        std::fs::write(self.file("ended.cnf"), config).expect("a file");
+        let (request, leaf) = (format!("{file}.csr"), format!("{file}.leaf"));
+        self.openssl(&[
+            "ca", "-batch", "-notext", "-config", "ended.cnf", "-cert", "issuing.pem", "-keyfile", "issuing.key",
+            "-startdate", "20240101000000Z", "-enddate", "20250101000000Z", "-in", &request, "-out", &leaf,
+        ]);
+        self.with_issuer(&file)
     }
 
     /// A server certificate for this host.
     pub(crate) fn server(&self, serial: u32) -> Issued {
-        self.issue("localhost", serial, "serverAuth", &["-days", "3650"])
+        self.issue("localhost", serial, "serverAuth")
     }
 
-    fn issue(&self, name: &str, serial: u32, usage: &str, dates: &[&str]) -> Issued {
+    fn issue(&self, name: &str, serial: u32, usage: &str) -> Issued {
         let file = format!("{name}-{serial:x}");
         self.make_key(&file);
         self.request(&file, &format!("/CN={name}"));
-        let (config, key) = (format!("{file}.ext"), format!("{file}.key"));
+        let config = format!("{file}.ext");
         let extensions = format!(
             "basicConstraints=CA:FALSE\nkeyUsage=critical,digitalSignature,keyEncipherment\nextendedKeyUsage={usage}\n\
              subjectAltName=DNS:{name},IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n"
@@ -83,16 +98,19 @@ impl Pki {
         std::fs::write(self.file(&config), extensions).expect("a file");
         let (request, leaf) = (format!("{file}.csr"), format!("{file}.leaf"));
         let serial = format!("0x{serial:x}");
-        let mut words = vec![
+        self.openssl(&[
             "x509", "-req", "-in", &request, "-CA", "issuing.pem", "-CAkey", "issuing.key", "-set_serial", &serial,
-            "-extfile", &config, "-out", &leaf,
-        ];
-        words.extend(dates);
-        self.openssl(&words);
+            "-days", "3650", "-extfile", &config, "-out", &leaf,
+        ]);
+        self.with_issuer(&file)
+    }
+
+    fn with_issuer(&self, file: &str) -> Issued {
+        let leaf = format!("{file}.leaf");
         let chain = [leaf.as_str(), "issuing.pem"].map(|file| std::fs::read_to_string(self.file(file)).expect("PEM"));
         let certificate = self.file(&format!("{file}.pem"));
         std::fs::write(&certificate, chain.concat()).expect("a file");
-        Issued { certificate, key: self.file(&key) }
+        Issued { certificate, key: self.file(&format!("{file}.key")) }
     }
 
     /// Puts a certificate with its key into a device's certificate store.

@@ -69,7 +69,7 @@ impl Tenant {
             ("--discovery-app-id", discovery_app.to_string()),
             ("--secret-file", text(&secret_file)),
             ("--graph-url", base.clone()),
-            ("--ca-file", text(&ca_file)),
+            ("--tenant-ca-file", text(&ca_file)),
         ] {
             words.extend([flag.to_owned(), value]);
         }
@@ -105,9 +105,15 @@ impl Tenant {
         format!("cat {}", file.display())
     }
 
-    /// The words of setup that name it.
-    pub(crate) fn words(&self) -> Vec<String> {
-        vec!["--authority".to_owned(), self.authority.clone(), format!("AADTENANTID={}", self.id)]
+    /// The words of setup that name it. What a gateway says about the tenant, a device inside has to be
+    /// told besides.
+    pub(crate) fn words(&self, is_inside: bool) -> Vec<String> {
+        let mut words = vec!["--authority".to_owned(), self.authority.clone(), format!("AADTENANTID={}", self.id)];
+        if is_inside {
+            words.push(format!("AADCLIENTAPPID={}", self.client_app));
+            words.push(format!("AADRESOURCEURI={RESOURCE}"));
+        }
+        words
     }
 
     /// Policies for its users.

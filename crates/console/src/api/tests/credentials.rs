@@ -44,8 +44,7 @@ pub(super) async fn walk(host: &Host, walk: &mut Walk) {
     walk_collections(walk).await;
     walk_device(walk).await;
 
-    let expected =
-        walk.call("POST", "/expected-devices", "", Some(json!({"name": "PC9"})), 201).await;
+    let expected = walk.call("POST", "/expected-devices", "", Some(json!({"name": "PC9"})), 201).await;
     assert_eq!(walk.get("/expected-devices", "").await[0]["name"], "PC9");
     let id = expected["id"].as_str().unwrap();
     walk.call("DELETE", "/expected-devices/{id}", id, None, 200).await;
@@ -135,8 +134,7 @@ async fn walk_tenants(host: &Host, walk: &mut Walk) {
     assert_eq!(on["enabled"], true);
     // It was synchronised at once when it was added; the next run is at another moment.
     host.clock.advance(std::time::Duration::from_secs(1));
-    let synced =
-        walk.call("POST", "/tenants/{tenant}/sync", "corp", Some(json!({"full": true})), 200).await;
+    let synced = walk.call("POST", "/tenants/{tenant}/sync", "corp", Some(json!({"full": true})), 200).await;
     assert!(synced["problem"].is_string(), "{synced}");
     // Keys are looked for once in half a minute at most.
     host.clock.advance(std::time::Duration::from_mins(1));
@@ -165,7 +163,8 @@ async fn walk_collections(walk: &mut Walk) {
     assert!(shown["devices"][0].as_str().unwrap().starts_with("PC1 (GUID:"), "{shown}");
 
     assert!(walk.get("/client-settings-known", "").await.as_array().unwrap().len() >= 5);
-    let body = json!({"name": "no outside", "values": {"EnableCloudGateway": "no"}, "collections": ["Kiosks"]});
+    let body =
+        json!({"name": "no outside", "values": {"EnableCloudGateway": "no"}, "collections": ["Kiosks"]});
     walk.call("POST", "/client-settings", "", Some(body), 201).await;
     let settings = walk.get("/devices/{device}/settings", "PC1").await;
     let gateway =
