@@ -19,8 +19,17 @@ fn names(tree: &str) -> Vec<&str> {
 }
 
 /// Crates that must not stand on the internet-facing host.
-const NOT_AT_THE_GATEWAY: &[&str] =
-    &["site", "management-point", "console", "fetch", "stand-in", "rusqlite", "libsqlite3-sys", "postgres", "rcgen"];
+const NOT_AT_THE_GATEWAY: &[&str] = &[
+    "site",
+    "management-point",
+    "console",
+    "fetch",
+    "stand-in",
+    "rusqlite",
+    "libsqlite3-sys",
+    "postgres",
+    "rcgen",
+];
 
 #[test]
 fn the_gateway_links_no_site_no_database_and_nothing_that_mints() {

@@ -16,7 +16,9 @@ fn the_lab_plays_both_scenarios_and_ends_with_0() {
     let said = String::from_utf8_lossy(&output.stderr);
     println!("{said}");
     assert!(output.status.success(), "{said}");
-    for step in ["Scenario (a)", "Unplugged", "Scenario (b)", "blocks", "Scenario (c)", "All scenarios played"] {
+    for step in
+        ["Scenario (a)", "Unplugged", "Scenario (b)", "blocks", "Scenario (c)", "All scenarios played"]
+    {
         assert!(said.contains(step), "{step} is missing");
     }
     assert!(!folder.path().join("context.toml").exists(), "a lab that ends sets no context");

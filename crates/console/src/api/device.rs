@@ -309,7 +309,7 @@ fn view(api: &Api, device: &Device) -> Value {
         "method_reason": device.method_reason,
         "methods_not_used": methods_not_used(device),
         "fell_back_at": device.fell_back_at.map(time),
-        "join": device.join.map(|join| join.as_str()),
+        "join": device.join.map(proto::combination::Join::as_str),
         "entra_tenant": device.entra.map(|entra| entra.tenant),
         "entra_device": device.entra.and_then(|entra| entra.device),
         "pki_subject": device.pki.as_ref().map(|pki| &pki.subject),

@@ -20,11 +20,7 @@ pub(crate) async fn run(command: CollectionCommand, api: &Api, format: Format) -
         }
         CollectionCommand::Show { collection } => {
             let record = api.get(&path(&collection)).await?;
-            output::record(
-                format,
-                &record,
-                &[("Collection", "name"), ("Id", "id"), ("Devices", "devices")],
-            );
+            output::record(format, &record, &[("Collection", "name"), ("Id", "id"), ("Devices", "devices")]);
         }
         CollectionCommand::AddDevice { collection, devices } => {
             for device in devices {
@@ -97,8 +93,9 @@ fn body(arguments: &ClientSettingsArgs) -> Result<Value, Failure> {
     let mut values = Map::new();
     for pair in &arguments.values {
         let (name, value) = pair.split_once('=').ok_or_else(|| {
-            Failure::new(Exit::Usage, format!("{pair:?} is no SETTING=VALUE"))
-                .help("Write for instance EnableCloudGateway=yes; `roamgate client-settings known` lists all.")
+            Failure::new(Exit::Usage, format!("{pair:?} is no SETTING=VALUE")).help(
+                "Write for instance EnableCloudGateway=yes; `roamgate client-settings known` lists all.",
+            )
         })?;
         values.insert(name.to_owned(), json!(value));
     }
@@ -112,7 +109,8 @@ fn body(arguments: &ClientSettingsArgs) -> Result<Value, Failure> {
     }))
 }
 
-const EXPECTED: &[Column] = &[("Id", "id"), ("Name", "name"), ("Hardware id", "hardware_id"), ("Added", "added_at")];
+const EXPECTED: &[Column] =
+    &[("Id", "id"), ("Name", "name"), ("Hardware id", "hardware_id"), ("Added", "added_at")];
 
 pub(crate) async fn run_expected(
     command: ExpectedDeviceCommand,

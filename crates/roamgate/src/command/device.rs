@@ -94,7 +94,11 @@ pub(crate) async fn run(command: DeviceCommand, api: &Api, format: Format) -> Re
         DeviceCommand::Settle { device } => act(api, &device, "settle", format).await?,
         DeviceCommand::Delete { device } => {
             let gone = api.delete(&format!("devices/{}", element(&device))).await?;
-            output::record(format, &gone, &[("Name", "name"), ("Client id", "client_id"), ("Deleted", "deleted")]);
+            output::record(
+                format,
+                &gone,
+                &[("Name", "name"), ("Client id", "client_id"), ("Deleted", "deleted")],
+            );
         }
     }
     Ok(())

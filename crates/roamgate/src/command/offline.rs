@@ -9,7 +9,7 @@ use proto::entra::{PublishedTenant, TenantSet};
 use proto::id::Guid;
 use proto::jose::{JwkSet, Jws};
 use proto::limits;
-use proto::pki::{Crl, CrlPolicy, Revocations, RevocationSettings, TrustList, TrustStore, TrustedCa, Usage};
+use proto::pki::{Crl, CrlPolicy, RevocationSettings, Revocations, TrustList, TrustStore, TrustedCa, Usage};
 use proto::time::Timestamp;
 use proto::token::KeySet;
 use proto::verdict::Verdict;

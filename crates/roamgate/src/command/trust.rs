@@ -44,7 +44,8 @@ pub(crate) async fn run(command: TrustCommand, flags: &SiteFlags, format: Format
         TrustCommand::Add { files, password_file } => add(&api()?, &files, password_file, format).await,
         TrustCommand::List => {
             let rows = api()?.get("trust").await?;
-            let empty = "No authority is trusted: no client certificate opens anything. `roamgate trust add FILE`.";
+            let empty =
+                "No authority is trusted: no client certificate opens anything. `roamgate trust add FILE`.";
             output::list(format, &rows, COLUMNS, empty);
             Ok(())
         }

@@ -58,8 +58,7 @@ impl ClientPki {
 
         let root = authority("Roamgate lab client root", None, address).map_err(failed)?;
         let root = CertifiedIssuer::self_signed(root, new_key().map_err(failed)?).map_err(failed)?;
-        let issuing =
-            authority("Roamgate lab client issuing", Some("root.crl"), address).map_err(failed)?;
+        let issuing = authority("Roamgate lab client issuing", Some("root.crl"), address).map_err(failed)?;
         let issuing =
             CertifiedIssuer::signed_by(issuing, new_key().map_err(failed)?, &root).map_err(failed)?;
         let revoked_serial = SerialNumber::from_slice(&[0x52, 0x47, 0x01]);
@@ -112,12 +111,18 @@ impl Drop for ClientPki {
     }
 }
 
+/// Now, as certificates are dated.
+fn now() -> SystemTime {
+    let micros = u64::try_from(runtime::Clock::system().now()).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
+}
+
 fn new_key() -> Result<KeyPair, rcgen::Error> {
     KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
 }
 
 fn dated(mut params: CertificateParams) -> CertificateParams {
-    let now = SystemTime::now();
+    let now = now();
     params.not_before = (now - BEFORE).into();
     params.not_after = (now + LIFE).into();
     params
@@ -127,11 +132,7 @@ fn points(list: &str, address: SocketAddr) -> Vec<CrlDistributionPoint> {
     vec![CrlDistributionPoint { uris: vec![format!("http://{address}/{list}")] }]
 }
 
-fn authority(
-    name: &str,
-    list: Option<&str>,
-    address: SocketAddr,
-) -> Result<CertificateParams, rcgen::Error> {
+fn authority(name: &str, list: Option<&str>, address: SocketAddr) -> Result<CertificateParams, rcgen::Error> {
     let mut params = dated(CertificateParams::new(Vec::new())?);
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -154,11 +155,8 @@ fn leaf(
     Ok(params)
 }
 
-fn list(
-    issuer: &CertifiedIssuer<'_, KeyPair>,
-    revoked: Vec<SerialNumber>,
-) -> Result<Bytes, rcgen::Error> {
-    let now = SystemTime::now();
+fn list(issuer: &CertifiedIssuer<'_, KeyPair>, revoked: Vec<SerialNumber>) -> Result<Bytes, rcgen::Error> {
+    let now = now();
     let revoked_certs = revoked
         .into_iter()
         .map(|serial_number| RevokedCertParams {
@@ -190,7 +188,8 @@ async fn serve(listener: tokio::net::TcpListener, lists: Arc<[(&'static str, Byt
         tokio::spawn(async move {
             let answer = service_fn(|request: Request<Incoming>| {
                 let found = lists.iter().find(|(path, _)| *path == request.uri().path());
-                let mut response = Response::new(Full::new(found.map(|(_, der)| der.clone()).unwrap_or_default()));
+                let mut response =
+                    Response::new(Full::new(found.map(|(_, der)| der.clone()).unwrap_or_default()));
                 if found.is_none() {
                     *response.status_mut() = StatusCode::NOT_FOUND;
                 }

@@ -127,12 +127,11 @@ pub(crate) async fn by_certificate_and_tenant(
     devices: &mut Vec<Device>,
 ) -> Result<(), Failure> {
     show.heading("Scenario (c): proved by a certificate, and by a tenant");
-    let common =
-        [format!("CCMHOSTNAME={}", hosts.ccm_hostname()), "SMSSITECODE=RG1".to_owned()];
+    let common = [format!("CCMHOSTNAME={}", hosts.ccm_hostname()), "SMSSITECODE=RG1".to_owned()];
     let store = ["--certificate-store".to_owned(), hosts.client_pki.store.display().to_string()];
     let join = ["--workplace-join".to_owned(), hosts.tenant.workplace_join.display().to_string()];
     let authority = ["--authority".to_owned(), hosts.tenant.authority.clone()];
-    let tenant = [format!("AADTENANTID={}", hosts.tenant.tenant)];
+    let tenant = [format!("AADTENANTID={}", hosts.tenant.id)];
     let kinds = [
         ("pki-1", "certificate", Reach::Gateway, [&common[..], &store].concat()),
         ("entra-1", "Entra device", Reach::Tenant, [&common[..], &join, &authority, &tenant].concat()),

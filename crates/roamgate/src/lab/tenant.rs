@@ -23,7 +23,7 @@ const HYBRID_USER: &str = "7d2c1a50-0000-4000-8000-0000000000a2";
 
 /// The running stand-in, and what its devices need.
 pub(crate) struct Tenant {
-    pub(crate) tenant: Guid,
+    pub(crate) id: Guid,
     pub(crate) authority: String,
     /// Where it listens.
     pub(crate) address: SocketAddr,
@@ -48,9 +48,9 @@ impl Tenant {
         }
         let id = |text: &str| text.parse::<Guid>().map_err(|error| bug(&error));
         let (certificate, pem, key) = workplace_join_certificate().map_err(|error| bug(&error))?;
-        runtime::config::private_file::write(&workplace_join.join("device.pem"), pem)
+        runtime::config::private_file::write(workplace_join.join("device.pem"), pem)
             .map_err(|error| written(&error))?;
-        runtime::config::private_file::write(&workplace_join.join("device.key"), key)
+        runtime::config::private_file::write(workplace_join.join("device.key"), key)
             .map_err(|error| written(&error))?;
 
         let mut tenant = TenantConfig::new(id(TENANT)?, "Roamgate lab tenant");
@@ -87,13 +87,13 @@ impl Tenant {
         tokio::spawn(bound.run(drain.clone()));
         api.post("tenants", &onboarding).await?;
         api.post("tenants/lab/sync", &json!({"full": true})).await?;
-        Ok(Self { tenant, authority, address, resource, client_app, ca_file, workplace_join, drain })
+        Ok(Self { id: tenant, authority, address, resource, client_app, ca_file, workplace_join, drain })
     }
 
     /// The member `tenant` of the ready file.
     pub(crate) fn ready(&self) -> Value {
         json!({
-            "tenant_id": self.tenant,
+            "tenant_id": self.id,
             "authority": self.authority,
             "resource": self.resource,
             "client_app_id": self.client_app,

@@ -51,7 +51,11 @@ impl Machine {
             From::Gateway => {
                 let gateway = lab.text("roles.0.mutual_auth");
                 let host = gateway.trim_start_matches("https://");
-                command.args([format!("/mp:{gateway}"), format!("CCMHOSTNAME={host}"), "CCMALWAYSINF=1".into()]);
+                command.args([
+                    format!("/mp:{gateway}"),
+                    format!("CCMHOSTNAME={host}"),
+                    "CCMALWAYSINF=1".into(),
+                ]);
             }
             From::Inside => {
                 command.args(["--inside", &inside(lab)]);
@@ -83,8 +87,9 @@ impl Machine {
     /// What `client status` says.
     pub(crate) fn status(&self) -> Value {
         let output = self.run(&["status", "--output", "json"]);
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{}: {error}: {}", self.name, String::from_utf8_lossy(&output.stderr)))
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("{}: {error}: {}", self.name, String::from_utf8_lossy(&output.stderr))
+        })
     }
 
     /// What the site has on record of it.
@@ -118,7 +123,8 @@ pub(crate) fn outcome(output: &Output) -> Result<String, String> {
 /// The management point's plain address.
 pub(crate) fn inside(lab: &Lab) -> String {
     let config = site_config(lab);
-    let config: toml::Table = std::fs::read_to_string(config).expect("a configuration").parse().expect("TOML");
+    let config: toml::Table =
+        std::fs::read_to_string(config).expect("a configuration").parse().expect("TOML");
     format!("http://{}", config["management-point"]["listen"].as_str().expect("an address"))
 }
 

@@ -87,8 +87,15 @@ impl Lab {
             .args(words)
             .args(["--output", "json"])
             .env("ROAMGATE_CONTEXT", self.folder.path().join("context.toml"))
+            // An operator's clock goes with everybody's.
+            .env("ROAMGATE_CLOCK_OFFSET_FILE", self.clock())
             .output()
             .expect("the command runs")
+    }
+
+    /// The file by which everybody's clock is moved, see [`write_clock`].
+    pub(crate) fn clock(&self) -> PathBuf {
+        PathBuf::from(self.text("dir")).join("clock-offset")
     }
 
     /// The device of the lab with this name.

@@ -33,15 +33,30 @@ impl Pki {
         std::fs::write(pki.file("ca.ext"), ca).expect("a file");
         pki.request("root", &format!("/O={name}/CN={name} Root"));
         pki.openssl(&[
-            "x509", "-req", "-in", "root.csr", "-signkey", "root.key", "-days", "3650", "-extfile", "ca.ext", "-out",
-            "root.pem",
+            "x509", "-req", "-in", "root.csr", "-signkey", "root.key", "-days", "3650", "-extfile", "ca.ext",
+            "-out", "root.pem",
         ]);
         pki.request("issuing", &format!("/O={name}/CN={name} Issuing"));
         pki.openssl(&[
-            "x509", "-req", "-in", "issuing.csr", "-CA", "root.pem", "-CAkey", "root.key", "-set_serial", "0x1001",
-            "-days", "3650", "-extfile", "ca.ext", "-out", "issuing.pem",
+            "x509",
+            "-req",
+            "-in",
+            "issuing.csr",
+            "-CA",
+            "root.pem",
+            "-CAkey",
+            "root.key",
+            "-set_serial",
+            "0x1001",
+            "-days",
+            "3650",
+            "-extfile",
+            "ca.ext",
+            "-out",
+            "issuing.pem",
         ]);
-        let both = ["root.pem", "issuing.pem"].map(|file| std::fs::read_to_string(pki.file(file)).expect("PEM"));
+        let both =
+            ["root.pem", "issuing.pem"].map(|file| std::fs::read_to_string(pki.file(file)).expect("PEM"));
         std::fs::write(pki.authorities(), both.concat()).expect("a file");
         pki
     }
@@ -75,8 +90,23 @@ impl Pki {
         std::fs::write(self.file("ended.cnf"), config).expect("a file");
         let (request, leaf) = (format!("{file}.csr"), format!("{file}.leaf"));
         self.openssl(&[
-            "ca", "-batch", "-notext", "-config", "ended.cnf", "-cert", "issuing.pem", "-keyfile", "issuing.key",
-            "-startdate", "20240101000000Z", "-enddate", "20250101000000Z", "-in", &request, "-out", &leaf,
+            "ca",
+            "-batch",
+            "-notext",
+            "-config",
+            "ended.cnf",
+            "-cert",
+            "issuing.pem",
+            "-keyfile",
+            "issuing.key",
+            "-startdate",
+            "20240101000000Z",
+            "-enddate",
+            "20250101000000Z",
+            "-in",
+            &request,
+            "-out",
+            &leaf,
         ]);
         self.with_issuer(&file)
     }
@@ -99,15 +129,30 @@ impl Pki {
         let (request, leaf) = (format!("{file}.csr"), format!("{file}.leaf"));
         let serial = format!("0x{serial:x}");
         self.openssl(&[
-            "x509", "-req", "-in", &request, "-CA", "issuing.pem", "-CAkey", "issuing.key", "-set_serial", &serial,
-            "-days", "3650", "-extfile", &config, "-out", &leaf,
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            "issuing.pem",
+            "-CAkey",
+            "issuing.key",
+            "-set_serial",
+            &serial,
+            "-days",
+            "3650",
+            "-extfile",
+            &config,
+            "-out",
+            &leaf,
         ]);
         self.with_issuer(&file)
     }
 
     fn with_issuer(&self, file: &str) -> Issued {
         let leaf = format!("{file}.leaf");
-        let chain = [leaf.as_str(), "issuing.pem"].map(|file| std::fs::read_to_string(self.file(file)).expect("PEM"));
+        let chain =
+            [leaf.as_str(), "issuing.pem"].map(|file| std::fs::read_to_string(self.file(file)).expect("PEM"));
         let certificate = self.file(&format!("{file}.pem"));
         std::fs::write(&certificate, chain.concat()).expect("a file");
         Issued { certificate, key: self.file(&format!("{file}.key")) }
@@ -125,7 +170,10 @@ impl Pki {
     pub(crate) fn lists(&self, number: u32, revoked: &[u32]) -> [PathBuf; 2] {
         let mut index = String::new();
         for serial in revoked {
-            let _ = writeln!(index, "R\t400101000000Z\t260101000000Z,keyCompromise\t{serial:04X}\tunknown\t/CN=gone");
+            let _ = writeln!(
+                index,
+                "R\t400101000000Z\t260101000000Z,keyCompromise\t{serial:04X}\tunknown\t/CN=gone"
+            );
         }
         [self.list("root", number, ""), self.list("issuing", number, &index)]
     }
@@ -143,7 +191,16 @@ impl Pki {
         std::fs::write(self.file(&file("cnf")), config).expect("a file");
         let (certificate, key) = (format!("{authority}.pem"), format!("{authority}.key"));
         self.openssl(&[
-            "ca", "-gencrl", "-config", &file("cnf"), "-cert", &certificate, "-keyfile", &key, "-out", &file("crl"),
+            "ca",
+            "-gencrl",
+            "-config",
+            &file("cnf"),
+            "-cert",
+            &certificate,
+            "-keyfile",
+            &key,
+            "-out",
+            &file("crl"),
         ]);
         self.file(&file("crl"))
     }
@@ -152,7 +209,10 @@ impl Pki {
         let file = format!("{name}.key");
         self.openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &file]);
         // As openssl's own tools write it, and as a store of ours wants it: readable by its owner alone.
-        let text = run(Command::new("openssl").args(["pkcs8", "-topk8", "-nocrypt", "-in"]).arg(self.file(&file)), b"");
+        let text = run(
+            Command::new("openssl").args(["pkcs8", "-topk8", "-nocrypt", "-in"]).arg(self.file(&file)),
+            b"",
+        );
         std::fs::remove_file(self.file(&file)).expect("a file");
         runtime::config::private_file::write(&self.file(&file), text).expect("a file");
     }

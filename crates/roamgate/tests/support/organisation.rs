@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams,
-    SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason,
+    RevokedCertParams, SerialNumber,
 };
 
 /// Life of the root and of lists: longer than any story.
@@ -57,8 +57,8 @@ impl Organisation {
         let leaf = leaf.signed_by(&key, &self.issuer).expect("a certificate");
         let file = |ending: &str| store.join(format!("device-{serial}.{ending}"));
         // The key first: a certificate without its key is none that can be used.
-        runtime::config::private_file::write(&file("key"), key.serialize_pem()).expect("a file");
-        runtime::config::private_file::write(&file("pem"), leaf.pem()).expect("a file");
+        runtime::config::private_file::write(file("key"), key.serialize_pem()).expect("a file");
+        runtime::config::private_file::write(file("pem"), leaf.pem()).expect("a file");
     }
 
     /// The next revocation list, with these certificates on it.

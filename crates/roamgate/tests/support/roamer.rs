@@ -94,7 +94,8 @@ impl Drop for Wire {
 /// Carries both directions, each in a thread of its own, until either ends.
 fn join(near: UnixStream, far: TcpStream, loses_answers: &Arc<AtomicBool>) {
     let loses = Arc::clone(loses_answers);
-    let (mut near_in, mut far_out) = (near.try_clone().expect("a handle"), far.try_clone().expect("a handle"));
+    let (mut near_in, mut far_out) =
+        (near.try_clone().expect("a handle"), far.try_clone().expect("a handle"));
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut near_in, &mut far_out);
         let _ = far_out.shutdown(Shutdown::Write);
@@ -150,7 +151,7 @@ impl Roamer {
             state: folder.join("state"),
             certificates,
             workplace_join,
-            clock: PathBuf::from(lab.text("dir")).join("clock-offset"),
+            clock: lab.clock(),
             isolated: namespaces(),
             outside,
             inside,
@@ -291,7 +292,8 @@ impl Roamer {
     pub(crate) fn status(&self) -> Value {
         let mut command = Command::new(roamgate());
         command.args(["client", "status", "--output", "json", "--state"]).arg(&self.state);
-        let output = command.env("ROAMGATE_CLOCK_OFFSET_FILE", &self.clock).output().expect("the client runs");
+        let output =
+            command.env("ROAMGATE_CLOCK_OFFSET_FILE", &self.clock).output().expect("the client runs");
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
     }

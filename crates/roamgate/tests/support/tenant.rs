@@ -47,7 +47,11 @@ impl Tenant {
         let (client_app, discovery_app) = (tenant.client_app, tenant.discovery_app);
         let secret = tenant.discovery_secret.clone();
         let config = Config { tenants: vec![tenant], ..Config::default() };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("tokio");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("tokio");
         let guard = runtime.enter();
         let bound = StandIn::bind(config, Clock::system()).expect("a stand-in");
         drop(guard);
@@ -78,7 +82,19 @@ impl Tenant {
         lab.operator(&words);
         lab.operator(&["tenant", "sync", name, "--full"]);
         let runtime = Some(runtime);
-        Self { id, name: name.to_owned(), control, authority, issuers, client_app, ca_file, base, folder, drain, runtime }
+        Self {
+            id,
+            name: name.to_owned(),
+            control,
+            authority,
+            issuers,
+            client_app,
+            ca_file,
+            base,
+            folder,
+            drain,
+            runtime,
+        }
     }
 
     /// Joins a device: it is in the tenant now, and its folder holds the certificate and key.
@@ -90,7 +106,8 @@ impl Tenant {
         let key = rcgen::KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("a certificate");
         runtime::config::private_file::write(&folder.join("device.pem"), certificate.pem()).expect("a file");
-        runtime::config::private_file::write(&folder.join("device.key"), key.serialize_pem()).expect("a file");
+        runtime::config::private_file::write(&folder.join("device.key"), key.serialize_pem())
+            .expect("a file");
         let seed = DeviceSeed::joined(device, name, certificate.der());
         self.control.put_device(self.id, seed.clone()).expect("the tenant");
         seed
@@ -108,7 +125,8 @@ impl Tenant {
     /// The words of setup that name it. What a gateway says about the tenant, a device inside has to be
     /// told besides.
     pub(crate) fn words(&self, is_inside: bool) -> Vec<String> {
-        let mut words = vec!["--authority".to_owned(), self.authority.clone(), format!("AADTENANTID={}", self.id)];
+        let mut words =
+            vec!["--authority".to_owned(), self.authority.clone(), format!("AADTENANTID={}", self.id)];
         if is_inside {
             words.push(format!("AADCLIENTAPPID={}", self.client_app));
             words.push(format!("AADRESOURCEURI={RESOURCE}"));
