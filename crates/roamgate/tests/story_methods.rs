@@ -595,7 +595,7 @@ fn a_tenant_that_is_switched_off_opens_nothing(story: &Story, devices: &Devices)
         let answer = show_token(story, machine, &token);
         answer.contains("roamgate-reason: RG-1208").then_some(answer)
     });
-    assert!(answer.starts_with("HTTP/1.1 401 CMGService_Invalid_Token"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 403 CMGService_Invalid_Token"), "{answer}");
     let why = story.set_up(&newcomer, From::Gateway, &words).expect_err("the tenant is off");
     println!(
         "tenant switched off: refused after {:.1} s; a newcomer: {}",
