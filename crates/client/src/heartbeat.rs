@@ -134,11 +134,13 @@ pub(crate) fn applied(state: &State) -> Vec<(&'static str, String)> {
     settings.applied(place::permission(state), check)
 }
 
-/// What distinguishes one set of applied settings from another: a heartbeat tells each new one at once.
+/// What distinguishes one report from another as far as operators wait for it, the settings as applied and
+/// what the clock is corrected by: a heartbeat tells each new one at once.
 pub(crate) fn applied_key(state: &State) -> String {
     let settings = &state.policy.settings;
     let ignored = [&*settings.ignored, &*settings.unreadable].concat();
-    let text = format!("{:?} {ignored:?}", applied(state));
+    let clock = state.credentials.clock_offset / 60_000_000;
+    let text = format!("{:?} {ignored:?} {clock}", applied(state));
     let digest = Thumbprint::of(text.as_bytes()).to_string();
     let version = settings.version.as_deref().unwrap_or("none");
     format!("{version} {}", digest.get(..16).unwrap_or_default())

@@ -15,9 +15,9 @@ use site::keys::{CertificateError, ServerNames};
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
-/// How often the age of the certificate is looked at: how long a host that was moved in time
-/// shows one that is not good.
-const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// How often the age of the certificate is looked at, which costs nothing: how long a host that slept or
+/// was moved in time shows one that is not good.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A listener of the site's host could not be set up.
 #[derive(Debug, thiserror::Error)]

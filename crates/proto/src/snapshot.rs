@@ -205,6 +205,9 @@ impl Blocked for Snapshot {
     fn is_device_blocked(&self, id: ClientId) -> bool {
         self.blocked_devices.contains(&id)
     }
+    fn is_tenant_off(&self, tenant: Guid) -> bool {
+        self.tenants.get(&tenant).is_none_or(|tenant| !tenant.enabled)
+    }
 }
 
 /// The changes from one version to a later one.

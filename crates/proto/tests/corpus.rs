@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
+use proto::entra::TenantSet;
+use proto::jose::JwkSet;
 use proto::message::{Header, RequestMessage};
+use proto::pki::{Crl, TrustStore, Usage};
+use proto::time::Timestamp;
 use proto::token::KeySet;
 
 const CONTENT_TYPE: &str = "multipart/mixed; boundary=\"aAbBcCdDv1234567890VxXyYzZ\"";
@@ -75,4 +79,28 @@ fn path() {
 #[test]
 fn token() {
     replay("token", text(|token| assert!(KeySet::default().verify(token).is_err())));
+}
+
+#[test]
+fn crl() {
+    let now = Timestamp::from_seconds(1_800_000_000);
+    replay("crl", |bytes| {
+        if let Ok(crl) = Crl::parse(bytes) {
+            let _ = crl.verify(bytes, None, now);
+        }
+        let _ = Crl::distribution_points(bytes);
+        assert!(TrustStore::default().judge(&[bytes.to_vec()], Usage::Client, now).is_err());
+    });
+}
+
+#[test]
+fn jose() {
+    replay(
+        "jose",
+        text(|text| {
+            let _ = TenantSet::looks_like(text);
+            assert!(TenantSet::default().verify(text).is_err());
+            let _ = JwkSet::parse(text.as_bytes());
+        }),
+    );
 }

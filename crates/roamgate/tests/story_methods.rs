@@ -26,7 +26,7 @@ use proto::identity::Method;
 use serde_json::{Value, json};
 use stand_in::UserSeed;
 use support::{Lab, installed, run, wait_for};
-use tenant::{Tenant, post};
+use tenant::Tenant;
 
 /// Serial numbers of the story's certificates.
 const GOOD_OUTSIDE: u32 = 0x2001;
@@ -53,6 +53,8 @@ struct Story {
     authorities: PathBuf,
     outside_certificate: Issued,
     inside_certificate: Issued,
+    /// A bulk token that lives for a minute.
+    short_token: String,
     /// Roles that were started again here.
     restarted: Vec<Child>,
 }
@@ -98,7 +100,8 @@ impl Story {
         let folder = lab.folder.path().to_owned();
         let pki = Pki::new(&folder.join("contoso-pki"), "Contoso");
         let server = pki.server(SERVER);
-        let own = pki.client("cp1.contoso.example", CONNECTION_POINT);
+        let _own = pki.client("cp1.contoso.example", CONNECTION_POINT);
+        let candidates = unfit_certificates(&pki, &folder);
         let outside_certificate = pki.client("pki-gateway.contoso.example", GOOD_OUTSIDE);
         let inside_certificate = pki.client("pki-inside.contoso.example", GOOD_INSIDE);
         let user = UserSeed::cloud(tenant::fresh(), "megan@contoso.example", "Megan");
@@ -109,12 +112,8 @@ impl Story {
         let keys = format!("certificate = {}\nkey = {}\n", quoted(&server.certificate), quoted(&server.key));
         add_to_section(&site, "[management-point]", &keys);
         restarted.push(restart(&lab, "site", &site));
-        let connector = PathBuf::from(lab.text("dir")).join("connection-point").join("connection-point.toml");
-        let keys = format!(
-            "client_certificate = {}\nclient_key = {}\nverbose_logging = true\n",
-            quoted(&own.certificate),
-            quoted(&own.key)
-        );
+        let connector = connector_config(&lab);
+        let keys = format!("client_certificate = {0}\nclient_key = {0}\nverbose_logging = true\n", quoted(&candidates));
         add_to_section(&connector, "[connection-point]", &keys);
         restarted.push(restart(&lab, "connection-point", &connector));
         wait_for("site and connection point are back", Duration::from_secs(60), || {
@@ -127,6 +126,8 @@ impl Story {
         for list in pki.lists(1, &[REVOKED]) {
             lab.operator(&["trust", "crl", &text(&list)]);
         }
+        let made = lab.operator(&["bulk-token", "new", "--lifetime", "1 min"]);
+        let short_token = made["token"].as_str().expect("a token").to_owned();
         let tenant = Tenant::start(&lab, TENANT, vec![user.clone(), hybrid.clone()]);
         tenant.user_policy(&lab);
         let authorities = folder.join("authorities.pem");
@@ -142,6 +143,7 @@ impl Story {
             authorities,
             outside_certificate,
             inside_certificate,
+            short_token,
             restarted,
         };
         story.wait_for_gateway();
@@ -234,6 +236,10 @@ fn restart(lab: &Lab, role: &str, config: &Path) -> Child {
         (state.is_empty() || state.rsplit(')').next().is_some_and(|rest| rest.trim().starts_with('Z')))
             .then_some(())
     });
+    start(lab, role, config)
+}
+
+fn start(lab: &Lab, role: &str, config: &Path) -> Child {
     let output = std::fs::File::create(lab.folder.path().join(format!("{role}.again"))).expect("a file");
     let copy = output.try_clone().expect("a file");
     Command::new(support::roamgate())
@@ -245,6 +251,32 @@ fn restart(lab: &Lab, role: &str, config: &Path) -> Child {
         .stderr(copy)
         .spawn()
         .expect("the role starts")
+}
+
+fn connector_config(lab: &Lab) -> PathBuf {
+    PathBuf::from(lab.text("dir")).join("connection-point").join("connection-point.toml")
+}
+
+/// A folder of certificates none of which the connection point can show: a server's, one of an authority that
+/// is not trusted, one whose key is missing, one that has ended.
+fn unfit_certificates(pki: &Pki, folder: &Path) -> PathBuf {
+    let foreign = Pki::new(&folder.join("stranger-pki"), "Stranger");
+    let to = folder.join("connection-point-certificates");
+    runtime::config::private_dir::create(&to).expect("a folder");
+    for (name, issued, with_key) in [
+        ("server", pki.server(0x2700), true),
+        ("foreign", foreign.client("cp1.stranger.example", 0x2701), true),
+        ("keyless", pki.client("cp1-keyless.contoso.example", 0x2702), false),
+        ("ended", pki.ended_client("cp1-ended.contoso.example", 0x2703), true),
+    ] {
+        let bytes = std::fs::read(&issued.certificate).expect("a file");
+        std::fs::write(to.join(format!("{name}.pem")), bytes).expect("a file");
+        if with_key {
+            let bytes = std::fs::read(&issued.key).expect("a file");
+            runtime::config::private_file::write(&to.join(format!("{name}.key")), bytes).expect("a file");
+        }
+    }
+    to
 }
 
 const FROM: [From; 2] = [From::Gateway, From::InsideTls];
@@ -743,11 +775,182 @@ struct Table {
     rows: Vec<(&'static Row, Vec<String>)>,
 }
 
+/// A device for one place of the table.
+struct Placed {
+    method: Method,
+    join: Join,
+    from: From,
+    machine: Machine,
+    words: Vec<String>,
+}
+
 impl Table {
     fn drive(story: &mut Story, devices: &Devices) -> Self {
         let mut table = Self { rows: combination::ROWS.iter().map(|row| (row, Vec::new())).collect() };
-        let _ = (&story, devices, &mut table);
+        let placed = table.place(story);
+        for mode in [Mode::Ehttp, Mode::Https] {
+            set_mode(story, mode);
+            table.allowed(story, mode, &placed);
+            table.joined_to_nothing_of_a_tenant(story, mode);
+            table.users(story, mode, &placed, devices);
+            newcomers(story, mode);
+            if mode == Mode::Https {
+                the_management_point_demands_the_connection_points_certificate(story, devices);
+            }
+        }
+        set_mode(story, Mode::Http);
+        table.plain_http(story, devices);
+        set_mode(story, Mode::Ehttp);
         table
+    }
+
+    fn note(&mut self, mode: Mode, placed: (Method, Join, From), scenario: Scenario, how: &str) {
+        let (method, join, from) = placed;
+        let row = row(mode, method, join, way(from), scenario);
+        let (_, shown) = self.rows.iter_mut().find(|(known, _)| known.name == row.name).expect("a row");
+        shown.push(format!("{mode}, {method}, {join}, by {}, {scenario}: {how}", way(from).as_str()));
+    }
+
+    /// A device for each combination that enhanced HTTP and HTTPS allow.
+    fn place(&self, story: &Story) -> Vec<Placed> {
+        let mut all = Vec::new();
+        for one in combination::combinations() {
+            let allowed = one.row.verdict == Verdict::Allowed;
+            if one.mode != Mode::Ehttp || one.scenario != Scenario::Device || !allowed {
+                continue;
+            }
+            let from = if one.way == Way::Gateway { From::Gateway } else { From::InsideTls };
+            all.push(place(story, one.method, one.join, from, "row"));
+        }
+        all
+    }
+
+    /// Rows that allow: each device registers (anew) in this mode and is managed.
+    fn allowed(&mut self, story: &Story, mode: Mode, placed: &[Placed]) {
+        let began = Instant::now();
+        // A few at once: that is what a management point has to bear anyway.
+        std::thread::scope(|scope| {
+            for some in placed.chunks(placed.len().div_ceil(4)) {
+                scope.spawn(move || {
+                    for one in some {
+                        let name = &one.machine.name;
+                        story.set_up(&one.machine, one.from, &one.words).unwrap_or_else(|why| panic!("{mode}: {name}: {why}"));
+                        one.machine.sync().unwrap_or_else(|why| panic!("{mode}: {name}: {why}"));
+                    }
+                });
+            }
+        });
+        for one in placed {
+            let record = one.machine.record(&story.lab);
+            assert_eq!(record["method"], one.method.to_string(), "{mode}: {record}");
+            assert_eq!(record["join"], one.join.as_str(), "{mode}: {record}");
+            assert_eq!(record["approval"], "approved", "{mode}: {record}");
+            assert_eq!(record["last_seen_path"], way(one.from).as_str(), "{mode}: {record}");
+            let how = format!("managed, {}", record["approved_by"].as_str().unwrap_or_default());
+            self.note(mode, (one.method, one.join, one.from), Scenario::Device, &how);
+        }
+        println!("{mode}: {} devices registered and managed in {:.1} s", placed.len(), began.elapsed().as_secs_f64());
+    }
+
+    /// A device in a workgroup or a domain only shows a tenant's token, as if it were its own.
+    fn joined_to_nothing_of_a_tenant(&mut self, story: &Story, mode: Mode) {
+        for join in [Join::Workgroup, Join::Domain] {
+            for method in [Method::EntraDevice, Method::EntraUser] {
+                for from in FROM {
+                    let one = place(story, method, join, from, &format!("no-{mode}"));
+                    let said = story.set_up(&one.machine, from, &one.words);
+                    let why = match said {
+                        // Inside another way is open: the network's rule, and the record says why not this one.
+                        Ok(_) => one.machine.record(&story.lab).to_string(),
+                        Err(_) => log_of(&one.machine, "CcmMessaging.log"),
+                    };
+                    let refusal = row(mode, method, join, way(from), Scenario::Device);
+                    assert!(why.contains("RG-3109"), "{}: {mode}: {why}", one.machine.name);
+                    assert!(site_says(story, refusal.fact), "{}: {:?} is not in the site's logs", one.machine.name, refusal.fact);
+                    self.note(mode, (method, join, from), Scenario::Device, "refused, RG-3109, with the row's fact");
+                }
+            }
+        }
+    }
+
+    /// User policy: for a user of the tenant; not by a certificate, a device token or a site token.
+    fn users(&mut self, story: &Story, mode: Mode, placed: &[Placed], devices: &Devices) {
+        for one in placed.iter().filter(|one| one.method == Method::EntraUser) {
+            let said = outcome(&one.machine.run(&["user-policy"]));
+            let said = said.unwrap_or_else(|why| panic!("{mode}: {}: {why}", one.machine.name));
+            assert!(said.contains("1 in force"), "{said}");
+            self.note(mode, (one.method, one.join, one.from), Scenario::User, "the user's policy is in force");
+        }
+        for from in FROM {
+            // A device in a domain only: itself by a site token or the network, its user by the tenant.
+            let mut one = place(story, Method::EntraUser, Join::Domain, from, &format!("domain-user-{mode}"));
+            if from == From::Gateway {
+                one.words.extend(["--regtoken-file".to_owned(), story.token_file("bulk-user", &story.bulk_token())]);
+            } else if mode == Mode::Https {
+                let store = one.machine.side_folder("certificates");
+                Pki::put(&story.pki.client(&one.machine.name, 0x2900), &store);
+                one.words.extend(["--certificate-store".to_owned(), text(&store)]);
+            }
+            story.set_up(&one.machine, from, &one.words).unwrap_or_else(|why| panic!("{mode}: {}: {why}", one.machine.name));
+            match outcome(&one.machine.run(&["user-policy"])) {
+                Ok(said) => {
+                    assert!(said.contains("1 in force"), "{said}");
+                    self.note(mode, (Method::EntraUser, Join::Domain, from), Scenario::User, "the user's policy is in force");
+                }
+                Err(why) => println!("{mode}: {}: {why}", one.machine.name),
+            }
+        }
+        for method in [Method::Certificate, Method::EntraDevice, Method::SiteToken] {
+            for from in FROM {
+                let machine = devices.get(method, from);
+                let token = outcome(&machine.run(&["token"])).unwrap_or_else(|why| panic!("{mode}: {}: {why}", machine.name));
+                let why = ask_for_user_policy_by(machine, &token);
+                assert!(why.contains("RG-3203"), "{mode}: {}: {why}", machine.name);
+                self.note(mode, (method, Join::Entra, from), Scenario::User, "refused, RG-3203");
+            }
+        }
+    }
+
+    /// A management point in plain HTTP mode.
+    fn plain_http(&mut self, story: &Story, devices: &Devices) {
+        let mode = Mode::Http;
+        for method in Method::PREFERENCE {
+            let machine = devices.get(method, From::Gateway);
+            let why = machine.sync().expect_err("a gateway passes nothing to an HTTP management point");
+            assert!(why.contains("RG-1006"), "{}: {why}", machine.name);
+            self.note(mode, (method, Join::Entra, From::Gateway), Scenario::Device, "refused at the gateway, RG-1006");
+        }
+        for join in Join::ALL {
+            let one = place(story, Method::SiteToken, join, From::Inside, "http");
+            story.set_up(&one.machine, From::Inside, &one.words).unwrap_or_else(|why| panic!("{}: {why}", one.machine.name));
+            one.machine.sync().unwrap_or_else(|why| panic!("{}: {why}", one.machine.name));
+            let record = one.machine.record(&story.lab);
+            assert_eq!(record["method"], Method::SiteToken.to_string(), "{record}");
+            assert_eq!(record["join"], join.as_str(), "{record}");
+            self.note(mode, (Method::SiteToken, join, From::Inside), Scenario::Device, "managed");
+        }
+        for method in [Method::Certificate, Method::EntraDevice, Method::EntraUser] {
+            let one = place(story, method, Join::Hybrid, From::Inside, "http");
+            story.set_up(&one.machine, From::Inside, &one.words).unwrap_or_else(|why| panic!("{}: {why}", one.machine.name));
+            let record = one.machine.record(&story.lab);
+            assert_eq!(record["method"], Method::SiteToken.to_string(), "{record}");
+            let reasons = record["methods_not_used"].as_array().expect("a list");
+            let why = reasons.iter().find(|one| one["method"] == method.to_string()).expect("a reason")["reason"].clone();
+            let how = if why.to_string().contains("RG-3109") {
+                "refused, RG-3109".to_owned()
+            } else {
+                // A tenant's token is not sent where anybody can read it; what the management point would
+                // answer stands in its own tests, over a real socket (`combination`).
+                format!("not even tried over plain HTTP ({why}); the answer to it: management-point/tests, `combination`")
+            };
+            assert!(method != Method::Certificate || how == "refused, RG-3109", "{record}");
+            self.note(mode, (method, Join::Hybrid, From::Inside), Scenario::Device, &how);
+            if method == Method::EntraUser {
+                let why = outcome(&one.machine.run(&["user-policy"])).expect_err("no user over plain HTTP");
+                let how = format!("no policy ({}); the answer to it: management-point/tests, `combination`", why.replace('\n', " "));
+                self.note(mode, (method, Join::Hybrid, From::Inside), Scenario::User, &how);
+            }
+        }
     }
 
     fn print_and_check(&self) {
@@ -757,7 +960,178 @@ impl Table {
                 println!("    {how}");
             }
         }
+        let missing: Vec<_> = self.rows.iter().filter(|(_, shown)| shown.is_empty()).map(|(row, _)| row.name).collect();
+        assert_eq!(missing, [""; 0], "rows that nothing was shown of");
     }
 }
 
-fn tokens_end_and_are_renewed(_story: &Story, _devices: &Devices) {}
+fn way(from: From) -> Way {
+    if from == From::Gateway { Way::Gateway } else { Way::Intranet }
+}
+
+fn row(mode: Mode, method: Method, join: Join, way: Way, scenario: Scenario) -> &'static Row {
+    let wanted = (mode, method, join, way, scenario);
+    let found = combination::combinations()
+        .find(|one| (one.mode, one.method, one.join, one.way, one.scenario) == wanted);
+    found.expect("the table is complete").row
+}
+
+/// A device that is joined so and proves itself so; not set up yet.
+fn place(story: &Story, method: Method, join: Join, from: From, prefix: &str) -> Placed {
+    let word = match method {
+        Method::Certificate => "pki",
+        Method::EntraDevice => "entra",
+        Method::EntraUser => "user",
+        Method::SiteToken => "token",
+    };
+    let place = if from == From::Gateway { "gw" } else { "in" };
+    let machine = Machine::new(&story.lab, &format!("{prefix}-{word}-{}-{place}.contoso.example", join.as_str()));
+    let (fixture, is_of_tenant) = match join {
+        Join::Workgroup => ("not-joined.txt", false),
+        Join::Domain => ("domain-only.txt", false),
+        Join::Entra => ("entra-joined.txt", true),
+        Join::Hybrid => ("hybrid-joined.txt", true),
+    };
+    let mut words = Vec::new();
+    let tenant = &story.tenant;
+    let mut device = tenant::fresh();
+    match method {
+        Method::Certificate => {
+            let store = machine.side_folder("certificates");
+            let serial = 0x4000 + SERIAL.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Pki::put(&story.pki.client(&machine.name, serial), &store);
+            words.extend(["--certificate-store".to_owned(), text(&store)]);
+        }
+        Method::EntraDevice => {
+            let folder = machine.side_folder("workplace-join");
+            let seed = tenant.join(&machine.name, &folder);
+            device = seed.id;
+            if is_of_tenant {
+                words.extend(["--workplace-join".to_owned(), text(&folder)]);
+            } else {
+                let token = tenant.control.device_token(tenant.id, &seed).expect("a token");
+                words.extend(["--device-token-command".to_owned(), tenant.program(&machine.name, &token)]);
+            }
+            words.extend(tenant.words(from != From::Gateway));
+        }
+        Method::EntraUser => {
+            let token = tenant.control.user_token(tenant.id, &story.user, None).expect("a token");
+            words.extend(["--user-token-command".to_owned(), tenant.program(&machine.name, &token)]);
+            words.extend(tenant.words(from != From::Gateway));
+        }
+        Method::SiteToken if from == From::Inside => {}
+        Method::SiteToken => {
+            // In HTTPS mode being inside is not enough: the device has registered before.
+            if from == From::Gateway {
+                words.extend(["--regtoken-file".to_owned(), story.token_file(&machine.name, &story.bulk_token())]);
+            }
+        }
+    }
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/dsregcmd").join(fixture);
+    let joined = std::fs::read_to_string(path).expect("a fixture");
+    let joined = joined
+        .replace("9aaf466a-3f40-4468-b3cd-f0010f21f05a", &tenant.id.to_string())
+        .replace("8d2b4ff9-0172-4998-9851-b5324303385f", &device.to_string());
+    let file = machine.side_folder("join").join("dsregcmd.txt");
+    std::fs::write(&file, joined).expect("a file");
+    words.extend(["--join-status".to_owned(), text(&file)]);
+    Placed { method, join, from, machine, words }
+}
+
+/// Further serial numbers.
+static SERIAL: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+fn set_mode(story: &Story, mode: Mode) {
+    story.lab.operator(&["role", "set", "MP1", "--mode", mode.as_str()]);
+    story.wait_for_gateway();
+    let tls = story.lab.text("roles.0.internal_url");
+    let plain = machine::inside(&story.lab);
+    wait_for(&format!("the management point is in mode {mode}"), Duration::from_secs(20), || {
+        let ask = |base: &str, words: &[&str]| story.curl(words, &format!("{base}/SMS_MP/.sms_aut?MPLIST"));
+        let ready = match mode {
+            Mode::Http => ask(&plain, &[]).starts_with("HTTP/1.1 200") && ask(tls, &["-k"]).is_empty(),
+            Mode::Ehttp => !ask(tls, &["-k"]).is_empty() && ask(tls, &[]).is_empty(),
+            // The organisation's own certificate, which curl trusts here.
+            Mode::Https => !ask(tls, &[]).is_empty(),
+        };
+        ready.then_some(())
+    });
+}
+
+/// Devices that bring a fresh key and nothing else.
+fn newcomers(story: &Story, mode: Mode) {
+    let machine = Machine::new(&story.lab, &format!("new-{mode}.contoso.example"));
+    let said = story.set_up(&machine, From::InsideTls, &[]);
+    match mode {
+        Mode::Https => {
+            said.expect_err("being inside is not enough");
+            let refused = combination::judge_newcomer(mode, Way::Intranet).expect_err("a refusal");
+            assert!(log_of(&machine, "CcmMessaging.log").contains("RG-3109"));
+            assert!(site_says(story, refused.row.fact));
+            println!("row {}: refused, RG-3109, with the row's fact", refused.row.name);
+        }
+        Mode::Http | Mode::Ehttp => {
+            said.expect("the network's rule");
+            println!("row newcomer-intranet: {}", machine.record(&story.lab)["summary"]);
+        }
+    }
+    // Through a gateway the client would not even begin; its key is shown with curl.
+    let machine = Machine::new(&story.lab, &format!("stranger-{mode}.contoso.example"));
+    let why = story.set_up(&machine, From::Gateway, &[]).expect_err("nothing to show");
+    let url = format!("{}/ccm_system/request", story.lab.text("roles.0.mutual_auth"));
+    let answer = story.curl(&["-X", "CCM_POST", "-d", "x"], &url);
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    println!("row newcomer-gateway: {} / {}", why.replace('\n', " "), answer.lines().next().unwrap_or_default());
+}
+
+fn log_of(machine: &Machine, file: &str) -> String {
+    std::fs::read_to_string(machine.state.join("logs").join(file)).unwrap_or_default()
+}
+
+/// Whether some log of the site host says this.
+fn site_says(story: &Story, text: &str) -> bool {
+    let logs = PathBuf::from(story.lab.text("dir")).join("site").join("logs");
+    support::files_below(&logs).iter().any(|path| {
+        String::from_utf8_lossy(&support::bytes_of(path)).contains(text)
+    })
+}
+
+/// An HTTPS management point that demands a client certificate of the connection point: what it considers,
+/// what its absence looks like, and what it shows once there is one.
+fn the_management_point_demands_the_connection_points_certificate(story: &mut Story, devices: &Devices) {
+    let machine = devices.get(Method::SiteToken, From::Gateway);
+    let folder = story.lab.folder.path().join("connection-point-certificates");
+    story.lab.operator(&["role", "set", "MP1", "--demand-client-certificate", "on"]);
+    story.wait_for_gateway();
+    let (why, _) = wait_for("the management point wants a certificate", Duration::from_secs(20), || {
+        let why = machine.sync().err()?;
+        why.contains("Clientcertificaterequired").then_some(why)
+    });
+    println!("the connection point has no certificate to show: {}", why.replace('\n', " "));
+    for end in ["pem", "key"] {
+        let from = story.pki.file(&format!("cp1.contoso.example-{CONNECTION_POINT:x}.{end}"));
+        let bytes = std::fs::read(from).expect("a file");
+        runtime::config::private_file::write(&folder.join(format!("own.{end}")), bytes).expect("a file");
+    }
+    let mut old = story.restarted.pop().expect("the connection point");
+    drop(old.stdin.take());
+    old.wait().expect("it ends");
+    story.restarted.push(start(&story.lab, "connection-point", &connector_config(&story.lab)));
+    wait_for("the connection point shows its certificate", Duration::from_secs(30), || machine.sync().ok());
+    story.lab.operator(&["role", "set", "MP1", "--demand-client-certificate", "off"]);
+    story.wait_for_gateway();
+}
+
+/// A CCM token near its end is renewed; a bulk token past its end is refused by name.
+fn tokens_end_and_are_renewed(story: &Story, devices: &Devices) {
+    let clock = PathBuf::from(story.lab.text("dir")).join("clock-offset");
+    std::fs::write(&clock, (7 * 3600 + 1800).to_string()).expect("the clock");
+    let machine = devices.get(Method::SiteToken, From::Gateway);
+    machine.sync().unwrap_or_else(|why| panic!("{}: {why}", machine.name));
+    assert!(log_of(machine, "CcmMessaging.log").contains("is already expired or close to expire"));
+    let bearer = format!("Authorization: Bearer {}", story.short_token);
+    let url = format!("{}/CCM_STS", story.lab.text("roles.0.internal_url"));
+    let answer = story.curl(&["-k", "-H", &bearer], &url);
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    println!("a bulk token past its end, inside: {}", answer.lines().next().unwrap_or_default());
+}

@@ -158,8 +158,13 @@ impl Device {
 
     /// What its clock does, for people: "this device's clock is 9 minutes slow". `None` while
     /// nothing was measured, or less than a minute.
+    ///
+    /// A client of ours works by the site's time once it has heard it, so that nothing is left to measure;
+    /// it reports what it adds to its own clock.
     pub fn clock_text(&self) -> Option<String> {
-        clock_text(self.clock_skew_ms?)
+        let corrected = reported_clock_offset(&self.heartbeat);
+        let measured = self.clock_skew_ms.or(corrected.map(|_| 0))?;
+        clock_text(measured.saturating_sub(corrected.unwrap_or_default()))
     }
 
     fn see(&mut self, seen: Seen) {
@@ -174,6 +179,17 @@ impl Device {
     fn judge_online(&mut self, window: Duration, now: Timestamp) {
         self.online = !self.blocked && now.since(self.last_seen_at) <= window;
     }
+}
+
+/// Name of the fact in a heartbeat's data that says how many seconds a device adds to its clock to have the
+/// site's time.
+pub const CLOCK_OFFSET_FACT: &str = "clock_offset_seconds";
+
+/// That offset in milliseconds, from the data of a heartbeat.
+fn reported_clock_offset(heartbeat: &str) -> Option<i64> {
+    let facts: serde_json::Value = serde_json::from_str(heartbeat).ok()?;
+    let seconds: i64 = facts.get(CLOCK_OFFSET_FACT)?.as_str()?.trim().parse().ok()?;
+    seconds.checked_mul(1000)
 }
 
 /// A measured skew in words; `None` for less than a minute.
@@ -390,5 +406,15 @@ mod tests {
         assert_eq!(text(40 * 86_400).as_deref(), Some("this device's clock is 40 days fast"));
         assert_eq!(text(59), None);
         assert_eq!(text(-59), None);
+    }
+
+    #[test]
+    fn a_heartbeat_says_what_a_device_adds_to_its_clock() {
+        assert_eq!(reported_clock_offset(r#"{"clock_offset_seconds":"540"}"#), Some(540_000));
+        assert_eq!(reported_clock_offset(r#"{"clock_offset_seconds":"-3600"}"#), Some(-3_600_000));
+        for nothing in ["", "{}", r#"{"clock_offset_seconds":"many"}"#, r#"{"clock_offset_seconds":5}"#] {
+            assert_eq!(reported_clock_offset(nothing), None, "{nothing}");
+        }
+        assert_eq!(reported_clock_offset(&format!(r#"{{"clock_offset_seconds":"{}"}}"#, i64::MAX)), None);
     }
 }

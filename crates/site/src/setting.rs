@@ -81,7 +81,7 @@ const SPECS: &[Spec] = &[
         default: "3600",
         weakens: |value| value.parse().is_ok_and(|seconds: u32| seconds > 3600),
         for_clients: false,
-        doc: "how far the time in signed identity headers of third-party clients may be off; signed requests have five minutes",
+        doc: "how far the time in signed identity headers of third-party clients may be off; signed requests have clock_skew_limit",
     },
     Spec {
         name: "policy_polling_interval",
@@ -180,6 +180,14 @@ const SPECS: &[Spec] = &[
         doc: "which of the ways that a device has proved carries it, the preferred one first",
     },
     Spec {
+        name: "entra_user_devices",
+        form: Form::Number { least: 1, most: 100_000, unit: "devices" },
+        default: "20",
+        weakens: |value| value.parse().is_ok_and(|devices: u32| devices > 20),
+        for_clients: false,
+        doc: "how many new keys a day one user of a tenant may bring by tokens that name no device; further ones are held, and an alarm tells",
+    },
+    Spec {
         name: "log_level",
         form: Form::Word(&["error", "warn", "info", "debug", "trace"]),
         default: "info",
@@ -227,6 +235,8 @@ pub struct Settings {
     pub clock_skew_limit: Duration,
     /// Which of the ways that a device has proved carries it, the preferred one first.
     pub method_preference: Vec<Method>,
+    /// New keys a day that a user of a tenant may bring by tokens that name no device.
+    pub entra_user_devices: u32,
     /// Log level of server roles.
     pub log_level: String,
     /// Log level of clients.
@@ -315,6 +325,7 @@ impl Default for Settings {
             clients_check_crl: true,
             clock_skew_limit: Duration::ZERO,
             method_preference: Vec::new(),
+            entra_user_devices: 0,
             log_level: String::new(),
             client_log_level: String::new(),
         };
@@ -372,6 +383,9 @@ impl Settings {
             "clock_skew_limit" => self.clock_skew_limit = Duration::from_secs(number() * 60),
             "method_preference" => {
                 self.method_preference = value.split(',').filter_map(crate::method::parse).collect();
+            }
+            "entra_user_devices" => {
+                self.entra_user_devices = u32::try_from(number()).unwrap_or_default();
             }
             "log_level" => value.clone_into(&mut self.log_level),
             "client_log_level" => value.clone_into(&mut self.client_log_level),

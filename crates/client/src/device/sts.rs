@@ -144,13 +144,8 @@ impl Device {
     ) -> Result<StoredToken, RequestError> {
         if let Some(gateway) = self.gateways().first() {
             let address = Address::Gateway(gateway.clone(), Door::ServerAuth);
-            field!(
-                info,
-                ClientIDManagerStartup,
-                "Getting CCM Token from STS server '{}'",
-                address.host_and_path()
-            );
-            field!(info, ClientIDManagerStartup, "Getting CCM Token from {}", address.url(TARGET));
+            self.log_token(&format!("Getting CCM Token from STS server '{}'", address.host_and_path()));
+            self.log_token(&format!("Getting CCM Token from {}", address.url(TARGET)));
         }
         let mut outgoing = Outgoing::get(TARGET.to_owned(), TARGET.to_owned());
         outgoing.shows_certificate = true;
@@ -164,12 +159,19 @@ impl Device {
         let token =
             StoredToken::ccm(grant.access_token, lifetime, self.now()).map_err(RequestError::Token)?;
         let until = token.expires.us();
-        field!(
-            info,
-            ClientIDManagerStartup,
-            "Cached encrypted token for '{account}'. Will expire at '{until}'"
-        );
+        self.log_token(&format!("Cached encrypted token for '{account}'. Will expire at '{until}'"));
         Ok(token)
+    }
+
+    /// The field's lines about a CCM token: of set-up and registration in their logs, of a renewal in that
+    /// of messaging, too.
+    fn log_token(&self, text: &str) {
+        field!(info, ClientIDManagerStartup, "{text}");
+        if self.client_id().is_some() {
+            field!(info, CcmMessaging, "{text}");
+        } else {
+            field!(info, ccmsetup, "{text}");
+        }
     }
 
     /// The hierarchy stands in every token that the site signs; the device believes the answer that

@@ -10,7 +10,7 @@ use proto::jose::JwkSet;
 use proto::pki::{Distrust, TrustList};
 use proto::snapshot::{Change, GatewaySettings, PublishedRole};
 use proto::status;
-use proto::token::{Token, TokenClass, TokenError};
+use proto::token::{EntraOrigin, Token, TokenClass, TokenError};
 
 use super::*;
 
@@ -127,8 +127,12 @@ impl Verify for Judge {
         if let Some(tenant) = tenant {
             return Ok(Bearer::Tenant(Arc::new(tenant?)));
         }
+        let (text, entra) = match text.strip_suffix(" of tenant") {
+            Some(text) => (text, Some(EntraOrigin { tenant: TENANT, device: None, user: None })),
+            None => (text, None),
+        };
         let class = TokenClass::ALL.into_iter().find(|class| format!("{class:?}") == text);
-        Ok(Bearer::Site(Arc::new(token(class.ok_or(TokenError::Signature)?))))
+        Ok(Bearer::Site(Arc::new(Token { entra, ..token(class.ok_or(TokenError::Signature)?) })))
     }
 
     fn certificate(&self, _now: Timestamp) -> Result<(), NotTrusted> {
@@ -269,6 +273,27 @@ fn every_class_of_caller_opens_exactly_its_endpoints_at_both_doors() {
     assert_eq!(passed + refused, ENDPOINTS.len() * everybody.len() * 2);
     assert!(passed > 0);
     println!("{passed} calls passed, {refused} refused");
+}
+
+#[test]
+fn a_token_that_was_given_for_a_tenants_ends_with_the_tenant() {
+    let off = Change::SetTenant(PublishedTenant { enabled: false, ..published_tenant() });
+    for change in [off, Change::RemoveTenant(TENANT)] {
+        let mut without = site();
+        without.apply(change);
+        for class in [TokenClass::PreAuth, TokenClass::Device, TokenClass::User] {
+            let mut case = Case::get(&at(Door::ServerAuth, "/ccm_system_tokenauth/request"))
+                .with_bearer(&format!("{class:?} of tenant"));
+            case.method = "CCM_POST".to_owned();
+            assert!(case.admit(&site()).is_ok(), "{class:?}");
+            let refused = case.refused(&without);
+            assert_eq!((refused.reason, refused.status().as_u16()), (Reason::TenantDisabled, 403), "{class:?}");
+            assert!(refused.detail.contains(&TENANT.to_string()), "{}", refused.detail);
+            // The site's own goes on.
+            let own = Case { authorization: Some(format!("Bearer {class:?}")), ..case };
+            assert!(own.admit(&without).is_ok(), "{class:?}");
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,11 @@
 //! Three roads lead here with the key proved: our own TLS handshake, the proof header of our client
 //! (a signature by the certificate's key over the device's), and a registered key that is itself the
 //! certificate's. What a gateway says opened its door is none of them.
+//!
+//! The handshake proves who made the *connection*, and a message may come over another's: whoever stands
+//! on the inside path could carry a device's message from plain HTTP over a connection of his own, and
+//! his certificate would be taken for the device's. So from a client that signs its requests, ours, the
+//! handshake counts for nothing without the proof header; of clients that do not there is nothing better.
 
 use proto::client_certificate::{self, ProofError};
 use proto::id::Thumbprint;
@@ -28,6 +33,8 @@ pub(crate) enum Shown {
     None,
     /// One is trusted.
     Trusted(PkiCredential),
+    /// The connection showed one that is trusted, and the device has not said that it is its own.
+    Unproved(Thumbprint),
     /// One was shown, its key proved, and it is not trusted.
     Distrusted {
         /// The code.
@@ -37,7 +44,8 @@ pub(crate) enum Shown {
     },
 }
 
-/// Judges what somebody showed who has proved the key `device_key`, whose certificate is `own`.
+/// Judges what somebody showed who has proved the key `device_key`, whose certificate is `own`. `signs`: the
+/// client signs its requests, and so can prove a certificate for this very one.
 ///
 /// # Errors
 /// A proof that proves nothing, and a certificate that is blocked: both are refused whatever else
@@ -46,15 +54,16 @@ pub(crate) fn shown(
     context: &Context,
     request: &Request,
     signed: Option<&Signed>,
+    signs: bool,
     device_key: Thumbprint,
     own: &[u8],
 ) -> Result<Shown, Refusal> {
     let proved = proved_by_header(context, request, signed, device_key)?;
     let tls = request.own_tls_chain().to_vec();
-    let mut refused = None;
+    let (mut refused, mut unproved) = (None, None);
     // The own certificate is self-signed with most clients, and that is nothing to complain of.
     let mut own = vec![own.to_vec()];
-    for chain in [proved.unwrap_or_default(), tls] {
+    for (chain, counts) in [(proved.unwrap_or_default(), true), (tls, !signs)] {
         let Some(leaf) = chain.first() else { continue };
         if Thumbprint::of(leaf) == device_key {
             // With what the client knows of its issuers.
@@ -62,12 +71,17 @@ pub(crate) fn shown(
             continue;
         }
         match judge(context, &chain) {
-            Ok(trusted) => return trust(context, trusted, chain),
+            Ok(trusted) if counts => return trust(context, trusted, chain),
+            Ok(trusted) => {
+                check_block(context, trusted.thumbprint)?;
+                unproved = Some(trusted.thumbprint);
+            }
             Err(distrust) => refused = refused.or(Some(distrust)),
         }
     }
     match (judge(context, &own), refused) {
         (Ok(trusted), _) => trust(context, trusted, own),
+        (Err(_), None) if let Some(unproved) = unproved => Ok(Shown::Unproved(unproved)),
         (Err(_), Some(distrust)) => Ok(distrusted(&distrust)),
         (Err(distrust), None) if is_issued(&own) => Ok(distrusted(&distrust)),
         (Err(_), None) => Ok(Shown::None),

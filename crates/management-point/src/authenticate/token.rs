@@ -146,6 +146,8 @@ impl Presented {
             Reason::BulkTokenBlocked => Reason::BulkTokenBlocked,
             Reason::DeviceBlocked if sts => Reason::StsDeviceBlocked,
             Reason::DeviceBlocked => Reason::Blocked,
+            Reason::TenantDisabled if sts => Reason::StsTenantDisabled,
+            Reason::TenantDisabled => Reason::TenantDisabled,
             _ => not_accepted(self.style),
         };
         let detail = match self.token.check_time(context.now()) {

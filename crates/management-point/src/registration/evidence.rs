@@ -32,7 +32,9 @@ pub(super) struct Newcomer<'r> {
     pub(super) context: &'r Context,
     pub(super) request: &'r Request,
     pub(super) signed: Option<&'r Signed>,
-    /// A token that stands for its class.
+    /// Whether its client signs its requests, be this one signed or not.
+    pub(super) signs: bool,
+    /// A token that stands for its class, or did while its tenant was on.
     pub(super) token: Option<&'r Presented>,
     /// The record of this key.
     pub(super) known: Option<&'r Device>,
@@ -55,7 +57,7 @@ pub(super) struct Proved {
 pub(super) async fn gather(newcomer: &Newcomer<'_>) -> Result<Proved, Refusal> {
     let join = newcomer.details.property(JOIN).and_then(|word| Join::parse(word.trim()));
     let mut failed = Vec::new();
-    let pki = certificate(newcomer, join, &mut failed)?;
+    let Carried { pki, unproved } = certificate(newcomer, join, &mut failed)?;
     let entra = entra(newcomer, join, &mut failed).await;
     let bulk = newcomer.token.and_then(|token| token.token.bulk);
     if let (Some(pki), None, Some(origin)) = (&pki, entra, origin(newcomer)) {
@@ -67,7 +69,7 @@ pub(super) async fn gather(newcomer: &Newcomer<'_>) -> Result<Proved, Refusal> {
     }
     let carried = pki.is_some() || entra.is_some();
     if !carried {
-        check_without(newcomer, bulk, join).map_err(|refusal| first(&failed).unwrap_or(refusal))?;
+        check_without(newcomer, bulk, join, unproved).map_err(|refusal| first(&failed).unwrap_or(refusal))?;
     }
     let evidence = evidence(newcomer, entra, bulk);
     let mut refused: Vec<_> =
@@ -113,18 +115,37 @@ fn fits(newcomer: &Newcomer<'_>, method: Method, join: Option<Join>) -> Result<(
         .map_err(|refused| Refusal::caused(refused.reason, &refused))
 }
 
+/// What certificates do for a registration.
+#[derive(Default)]
+struct Carried {
+    /// Trusted, its key proved: goes on the record.
+    pki: Option<site::PkiCredential>,
+    /// The connection is that of somebody with a trusted one, who may be another than the device: it lets
+    /// the registration in, to be held, and says nothing about the device.
+    unproved: bool,
+}
+
 fn certificate(
     newcomer: &Newcomer<'_>,
     join: Option<Join>,
     failed: &mut Vec<Failed>,
-) -> Result<Option<site::PkiCredential>, Refusal> {
-    let Newcomer { context, request, signed, details, key, .. } = newcomer;
+) -> Result<Carried, Refusal> {
+    let Newcomer { context, request, signed, signs, details, key, .. } = newcomer;
     let mut fail = |refusal| failed.push(Failed { method: Method::Certificate, refusal });
-    match certificate::shown(context, request, *signed, *key, &details.signing.der)? {
+    let mut carried = Carried::default();
+    match certificate::shown(context, request, *signed, *signs, *key, &details.signing.der)? {
         Shown::Trusted(trusted) => match fits(newcomer, Method::Certificate, join) {
-            Ok(()) => return Ok(Some(trusted)),
+            Ok(()) => carried.pki = Some(trusted),
             Err(refusal) => fail(refusal),
         },
+        Shown::Unproved(thumbprint) => {
+            info!(
+                component = MP_REGISTRATION_MANAGER,
+                certificate = %thumbprint,
+                "the connection's certificate is not proved for this registration; nothing is recorded of it"
+            );
+            carried.unproved = fits(newcomer, Method::Certificate, join).is_ok();
+        }
         Shown::Distrusted { reason, cause } => fail(Refusal::new(reason, cause)),
         Shown::None if details.signing.key_type == KeyType::Pki => {
             let cause = "the registered certificate is self-signed, though it is said to be a PKI's";
@@ -132,7 +153,7 @@ fn certificate(
         }
         Shown::None => {}
     }
-    Ok(None)
+    Ok(carried)
 }
 
 fn origin(newcomer: &Newcomer<'_>) -> Option<EntraOrigin> {
@@ -191,8 +212,17 @@ async fn check_entra(
 
 /// Whether somebody without certificate and tenant may register here: by a bulk token, by the key of
 /// a record that exists, or, inside, by nothing at all. A certificate that a gateway says it has
-/// judged lets a registration in, to be held: it approves nothing (R39).
-fn check_without(newcomer: &Newcomer<'_>, bulk: Option<Guid>, join: Option<Join>) -> Result<(), Refusal> {
+/// judged lets a registration in, to be held: it approves nothing (R39). The same goes for one of our own
+/// connection that the device has not proved to be its own.
+fn check_without(
+    newcomer: &Newcomer<'_>,
+    bulk: Option<Guid>,
+    join: Option<Join>,
+    unproved: bool,
+) -> Result<(), Refusal> {
+    if unproved && newcomer.request.way() == Way::Intranet {
+        return Ok(());
+    }
     if bulk.is_some() || newcomer.known.is_some() {
         return fits(newcomer, Method::SiteToken, join);
     }

@@ -13,8 +13,9 @@ use crate::authenticate::{check_peer, note_seen};
 use crate::context::Context;
 use crate::request::Request;
 
-/// Exchanges one whose key was proved to us: in our own handshake, by its proof header, or because it
-/// is the very key that signed the request. What opened a gateway's door proves nothing here.
+/// Exchanges one whose key was proved for this very request: by its proof header, or because it is the key
+/// that signed it. What opened a gateway's door proves nothing here, nor does our own handshake: the
+/// request may be carried over another's connection.
 pub(super) async fn exchange(
     context: &Context,
     request: &Request,
@@ -30,9 +31,14 @@ pub(super) async fn exchange(
         }
     };
     let shown =
-        certificate::shown(context, request, Some(signed), signed.key, &signed.certificate).map_err(about)?;
+        certificate::shown(context, request, Some(signed), true, signed.key, &signed.certificate);
+    let shown = shown.map_err(about)?;
     let trusted = match shown {
         Shown::Trusted(trusted) => trusted,
+        Shown::Unproved(certificate) => {
+            let detail = format!("certificate {certificate} of the connection is not proved for this request");
+            return Err(about(Refusal::new(Reason::StsTokenMissing, detail)));
+        }
         Shown::Distrusted { reason, cause } => return Err(about(Refusal::new(reason, cause))),
         Shown::None => return Err(about(missing("neither a token nor a client certificate"))),
     };

@@ -25,6 +25,7 @@ pub(crate) struct Machine {
     pub(crate) name: String,
     pub(crate) state: PathBuf,
     folder: PathBuf,
+    clock: PathBuf,
 }
 
 impl Machine {
@@ -32,7 +33,7 @@ impl Machine {
     pub(crate) fn new(lab: &Lab, name: &str) -> Self {
         let folder = lab.folder.path().join("machines").join(name);
         std::fs::create_dir_all(&folder).expect("a folder");
-        Self { name: name.to_owned(), state: folder.join("state"), folder }
+        Self { name: name.to_owned(), state: folder.join("state"), folder, clock: PathBuf::from(lab.text("dir")).join("clock-offset") }
     }
 
     /// A private folder beside its state.
@@ -71,6 +72,7 @@ impl Machine {
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(roamgate());
         command.arg("client").args(words).arg("--state").arg(&self.state).stdin(Stdio::null());
+        command.env("ROAMGATE_CLOCK_OFFSET_FILE", &self.clock);
         command
     }
 

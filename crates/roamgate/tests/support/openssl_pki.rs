@@ -226,7 +226,8 @@ impl Pki {
         run(Command::new("openssl").args(words).current_dir(&self.folder), b"");
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    /// A file of its folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 }
