@@ -67,7 +67,8 @@ impl Default for Paths {
 }
 
 impl Paths {
-    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+    /// All of them: files, and folders of such files.
+    pub fn paths(&self) -> Vec<PathBuf> {
         match self {
             Self::One(path) => vec![path.clone()],
             Self::Many(paths) => paths.clone(),

@@ -123,7 +123,14 @@ async fn refresh(site: &Site, clock: &Clock, proxies: Proxies, tenant: &Tenant) 
         }
         Err(error) => error,
     };
-    let text = Chain(&failed).to_string();
+    // Where it is shown it stands under keys; the step in between says nothing that is new there.
+    let cause: &(dyn std::error::Error + 'static) = match &failed {
+        KeysError::Outbound(error) => error,
+        KeysError::Provider(OpenIdError::Keys(error)) => error,
+        KeysError::Provider(error) => error,
+        KeysError::Site(_) => &failed,
+    };
+    let text = Chain(cause).to_string();
     warn!(component = TENANTS, tenant = %tenant.name, error = %OneLine(&text), "keys of tenant not fetched");
     // What the site refused, it has noted.
     if !matches!(failed, KeysError::Site(_))

@@ -26,7 +26,8 @@ pub(crate) fn note(context: &Context, request: &Request, refusal: &Refusal) {
     });
 }
 
-/// Whether credentials are the cause: ended, taken back, unknown, or nobody's any more.
+/// Whether credentials are the cause: ended, taken back, unknown, or nobody's any more. A user whom no
+/// discovery knows is not: that says nothing about the device.
 const fn is_dead_end(reason: Reason) -> bool {
     matches!(
         reason,
@@ -34,7 +35,6 @@ const fn is_dead_end(reason: Reason) -> bool {
             | Reason::StsBulkTokenBlocked
             | Reason::StsDeviceBlocked
             | Reason::StsUnknownDevice
-            | Reason::StsUserNotDiscovered
             | Reason::StsTenantDisabled
             | Reason::StsNotADevice
             | Reason::StsOtherEntraDevice
@@ -67,8 +67,13 @@ mod tests {
 
     #[test]
     fn what_mends_itself_is_no_dead_end() {
-        for reason in [Reason::Busy, Reason::MessageRepeated, Reason::InsideTokenExpired, Reason::NotApproved]
-        {
+        for reason in [
+            Reason::Busy,
+            Reason::MessageRepeated,
+            Reason::InsideTokenExpired,
+            Reason::NotApproved,
+            Reason::StsUserNotDiscovered,
+        ] {
             assert!(!is_dead_end(reason), "{reason}");
         }
         assert!(is_dead_end(Reason::RecoveryWindowOver));

@@ -4,8 +4,8 @@
 //! somebody is dropped because nobody thought of letting it through (R45). The connection point
 //! applies the same lists again, since a gateway is not believed.
 
-use crate::{client_certificate, http_signature};
 use crate::reason;
+use crate::{client_certificate, http_signature};
 
 /// From a device to a role, besides [`http_signature::HEADERS`]: what the clients of the protocol
 /// send and a management point reads (protocol reference, sections 1.1, 6.4 and 7.3).

@@ -135,7 +135,7 @@ reasons! {
         "Look at the client or the proxy that sent it; the request id finds it in CMGService.log.";
     RoleInHttpMode = 1006, Gateway, 403, None, Stop,
         "The management point is in plain HTTP mode, and such a one takes nothing from gateways.",
-        "Switch it to enhanced HTTP: `roamgate role set ROLE --mode ehttp`. Nothing is to be done on the clients.";
+        "Switch it to enhanced HTTP: `roamgate role set ROLE --mode ehttp --internal-url https://HOST:PORT`. Nothing is to be done on the clients.";
     NoSnapshot = 1101, Gateway, 503, None, Retry,
         "The gateway has not yet received what the site publishes.",
         "Check that a connection point is running and reaches this gateway (`roamgate gateway show`).";

@@ -99,9 +99,8 @@ impl Verdict {
     /// On a tenant's token.
     pub fn of_tenant_token(judged: Result<EntraToken, EntraError>, at: Timestamp, by: &str) -> Self {
         let verdict = Self::empty("token of a tenant", String::new(), at, by);
-        let told = |verdict: Self, error: &EntraError| {
-            verdict.refused(error.to_string(), error.reason_at_gateway())
-        };
+        let told =
+            |verdict: Self, error: &EntraError| verdict.refused(error.to_string(), error.reason_at_gateway());
         let token = match judged {
             Ok(token) => token,
             Err(error) => return told(verdict, &error),
@@ -148,19 +147,45 @@ impl Verdict {
     }
 
     fn refused(self, cause: String, reason: Reason) -> Self {
+        let fix = reason.row().fix;
+        // Nothing was requested, so there is no request id to look for: the cause stands beside it.
+        let fix = if fix.contains("roamgate trace") { fix_without_request(reason) } else { fix };
         Self {
             verdict: Word::Refused,
             cause: Some(cause),
             reason: Some(reason.to_string()),
-            fix: Some(reason.row().fix.to_owned()),
+            fix: Some(fix.to_owned()),
             ..self
         }
+    }
+}
+
+/// What helps where the table sends people to the trace of a request.
+fn fix_without_request(reason: Reason) -> &'static str {
+    match reason {
+        Reason::CertificateUnknownIssuer => {
+            "Add the root and every intermediate of its chain: `roamgate trust add FILE`."
+        }
+        Reason::CertificateRevoked => "A device that should come back needs a new certificate.",
+        Reason::TokenNotAccepted => {
+            "A token of another site, of a removed key or changed on its way is of no use: get a new one."
+        }
+        _ => "The cause says what is wrong with it; whoever issued it can give a new one.",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_fix_asks_for_the_id_of_a_request_that_was_not_made() {
+        for reason in Reason::ALL {
+            let verdict = Verdict::empty("x", String::new(), Timestamp::default(), "files");
+            let fix = verdict.refused(String::new(), *reason).fix.unwrap_or_default();
+            assert!(!fix.is_empty() && !fix.contains("roamgate trace"), "{reason}: {fix}");
+        }
+    }
 
     #[test]
     fn a_refusal_says_cause_code_and_fix_and_keeps_what_is_known() {

@@ -43,7 +43,13 @@ impl Api {
             Failure::from_error(Exit::Refused, &error)
                 .help("The operator's key must be a file that only its owner can read: chmod 600.")
         })?;
-        let key = String::from_utf8_lossy(&key).trim().to_owned();
+        let key = std::str::from_utf8(&key).map(str::trim).unwrap_or_default().to_owned();
+        // It goes into a header: one printable word.
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let file = context.operator_key_file.display();
+            return Err(Failure::new(Exit::Usage, format!("{file}: this is not an operator's key"))
+                .help("`roamgate site init` wrote it; name the file with --operator-key-file or `roamgate context set`."));
+        }
         let client = Client::builder()
             .tls_backend_preconfigured((*tls).clone())
             .no_proxy()

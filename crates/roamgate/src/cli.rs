@@ -282,7 +282,7 @@ pub(crate) enum ApprovalRuleCommand {
 pub(crate) enum DeviceCommand {
     /// All devices
     List {
-        /// Only those: approved, held, blocked, online
+        /// Only devices in this state
         #[arg(long, value_parser = ["approved", "held", "blocked", "online"])]
         state: Option<String>,
         /// Who knocks with dead credentials, and why
@@ -322,7 +322,7 @@ pub(crate) enum DeviceCommand {
         #[arg(value_parser = named())]
         device: String,
     },
-    /// Settle a conflict or a suspected clone: both records go on
+    /// Settle a conflict, a suspected copy (its approval comes back) or a fall from the certificate
     Settle {
         #[arg(value_parser = named())]
         device: String,
@@ -392,7 +392,7 @@ pub(crate) enum RoleCommand {
         /// Base URL inside, for instance https://mp1.example.org:8445
         #[arg(long, value_name = "URL")]
         internal_url: String,
-        /// What it speaks
+        /// What it speaks: plain HTTP, enhanced HTTP (a certificate of the site's), HTTPS (one of yours)
         #[arg(long, default_value = "ehttp", value_parser = ["http", "ehttp", "https"])]
         mode: String,
         /// Whether gateways pass requests to it
@@ -416,7 +416,7 @@ pub(crate) enum RoleCommand {
         /// Base URL inside
         #[arg(long, value_name = "URL", group = "change")]
         internal_url: Option<String>,
-        /// What it speaks
+        /// What it speaks: http with an http:// URL; ehttp (enhanced HTTP) or https with an https:// one
         #[arg(long, value_parser = ["http", "ehttp", "https"], group = "change")]
         mode: Option<String>,
         /// Whether gateways pass requests to it
@@ -434,13 +434,14 @@ pub(crate) enum KeyCommand {
     List,
     /// Bring the next token signing key into use; tokens of the old one stay valid
     Rotate,
-    /// Let a token signing key verify no longer: whatever it signed is refused within a minute
+    /// Let a stolen token signing key verify no longer: whatever it signed is refused within a minute,
+    /// self-prove tokens of devices included
     Drop {
-        /// As `key list` shows it
+        /// The id, as `key list` shows it
         #[arg(value_parser = named())]
         id: String,
     },
-    /// Print a public certificate as PEM
+    /// Print a public certificate, or the site's revocation list, as PEM
     Export {
         /// Which one
         #[arg(value_parser = ["site-root", "token-signing", "site-crl"])]

@@ -219,7 +219,7 @@ pub(crate) fn explain(text: &str) -> Vec<Explanation> {
         }
     }
     for fault in TLS_FAULTS {
-        if let Some(at) = lower.find(&fault.flag().to_ascii_lowercase()) {
+        if let Some(at) = find_flag(&lower, &fault.flag().to_ascii_lowercase()) {
             found.push((at, of_tls(fault)));
         }
     }
@@ -231,6 +231,20 @@ pub(crate) fn explain(text: &str) -> Vec<Explanation> {
     }
     found.sort_by_key(|(at, _)| *at);
     found.into_iter().map(|(_, explanation)| explanation).collect()
+}
+
+/// Where a text names a flag: in full, or as people shorten it, `INVALID_CA`, as a word of its own.
+fn find_flag(lower: &str, flag: &str) -> Option<usize> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    lower.find(flag).or_else(|| {
+        let short = flag.strip_prefix("winhttp_callback_status_flag_")?;
+        let alone = |at: &usize| {
+            let before = lower[..*at].chars().next_back();
+            let behind = lower[at + short.len()..].chars().next();
+            !before.is_some_and(is_part) && !behind.is_some_and(is_part)
+        };
+        lower.match_indices(short).map(|(at, _)| at).find(alone)
+    })
 }
 
 /// Where a text names an HRESULT: by its number in hexadecimal or signed decimal, by its constant, or
@@ -337,6 +351,9 @@ mod tests {
         }
         let flag = explain("WINHTTP_CALLBACK_STATUS_FLAG_INVALID_CA");
         assert!(flag[0].fix.contains("--ca-file"), "{}", flag[0].fix);
+        assert_eq!(explain("(INVALID_CA)"), flag);
+        assert_eq!(explain("cert_rev_failed")[0].signature, "WINHTTP_CALLBACK_STATUS_FLAG_CERT_REV_FAILED");
+        assert!(explain("INVALID_CALL").is_empty());
     }
 
     #[test]

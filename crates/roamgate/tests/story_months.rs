@@ -50,6 +50,8 @@ struct Story {
     offset: i64,
     /// The device's id, once it has one.
     id: String,
+    /// The method of the last row.
+    method: String,
     timeline: String,
 }
 
@@ -85,8 +87,16 @@ impl Story {
         let device = Roamer::new(&lab, "traveller");
         let organisation = Organisation::new(lab.folder.path(), began);
         lab.operator(&["trust", "add", text(&organisation.root())]);
-        let mut story =
-            Self { lab, device, organisation, began, offset: 0, id: String::new(), timeline: String::new() };
+        let mut story = Self {
+            lab,
+            device,
+            organisation,
+            began,
+            offset: 0,
+            id: String::new(),
+            method: String::new(),
+            timeline: String::new(),
+        };
         story.publish_list(&[]);
         story
     }
@@ -98,7 +108,7 @@ impl Story {
         words.extend(["--hardware-id".to_owned(), "random".to_owned()]);
         let output = self.device.set_up(&words, word(&made["token"]));
         assert!(output.status.success(), "{output:?}");
-        self.id = word(&self.device.status()["client_id"]).to_owned();
+        word(&self.device.status()["client_id"]).clone_into(&mut self.id);
         self.device.start("2s");
         let seen = self.wait("set up by a bulk token over the gateway", |seen| {
             seen.is_by("site token") && seen.record["presence"] == "online" && seen.path() == "gateway"
@@ -272,13 +282,8 @@ impl Story {
         self.wait("after 275 days: refused, RG-5004", |seen| {
             seen.status["last_failure"]["reason"] == "RG-5004"
         });
-        let mut row = None;
-        self.wait("seen in the list of the stranded", |_| true);
-        let began = Instant::now();
-        while row.is_none() && began.elapsed() < PATIENCE {
-            row = self.stranded();
-        }
-        let row = row.expect("it is in the list of the stranded");
+        let look = || self.stranded();
+        let (row, _) = support::wait_for("it is in the list of the stranded", PATIENCE, look);
         assert_eq!((&row["reason"], &row["name"]), (&"RG-5004".into(), &"traveller".into()), "{row}");
         assert!(word(&row["advice"]).contains(&format!("device readmit {}", self.id)), "{row}");
         assert!(word(&row["place"]).contains("gateway"), "{row}");
@@ -300,8 +305,10 @@ impl Story {
         assert_eq!(verdict["ok"], true, "{verdict}");
         let rows = self.lab.operator(&["audit", "list", "--limit", "1000"]);
         let rows = rows.as_array().expect("rows");
-        let registered =
-            rows.iter().filter(|row| row["action"] == "device.register" && row["object"] == *self.id).count();
+        let registered = rows
+            .iter()
+            .filter(|row| row["action"] == "device.register" && row["subject"] == *self.id)
+            .count();
         assert_eq!(registered, 1, "one record, made once");
         self.device.stop();
         println!("\n{}", self.timeline);
@@ -430,6 +437,12 @@ impl Story {
         );
         println!("{row}");
         let _ = writeln!(self.timeline, "{row}");
+        if seen.method() != self.method {
+            let reason = format!("         because: {}", word(&seen.record["method_reason"]));
+            println!("{reason}");
+            let _ = writeln!(self.timeline, "{reason}");
+            seen.method().clone_into(&mut self.method);
+        }
     }
 }
 
@@ -450,11 +463,11 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// Copies the files of one folder into another, keys last: a certificate without its key is none.
+/// Copies the files of one folder into another.
 fn copy(from: &Path, to: &Path) {
     for file in support::files_below(from) {
         let bytes = support::bytes_of(&file);
-        runtime::config::private_file::write(&to.join(file.file_name().expect("a name")), bytes)
+        runtime::config::private_file::write(to.join(file.file_name().expect("a name")), bytes)
             .expect("a file");
     }
 }

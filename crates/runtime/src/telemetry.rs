@@ -198,10 +198,15 @@ pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
         let causes = std::iter::successors(self.0.source(), |&error| error.source());
-        for cause in causes.take(15) {
-            write!(f, ": {cause}")?;
+        for cause in causes.take(15).map(ToString::to_string) {
+            // Errors of libraries often tell their cause themselves.
+            if !last.ends_with(&cause) {
+                write!(f, ": {cause}")?;
+                last = cause;
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Alarms: what weakens security (R71), what has stopped working, and what is about to.
 
+use proto::id::Guid;
 use proto::pki::{CrlPolicy, RevocationSettings};
 use proto::time::Timestamp;
 use serde::Serialize;
@@ -8,9 +9,13 @@ use crate::approval::ApprovalRule;
 use crate::crl::CrlStates;
 use crate::db::{self, DbError, Tx};
 use crate::device::{Device, DeviceFilter, DeviceMark};
+use crate::registration::USER_LIMIT;
 use crate::role::{Role, RoleMode};
 use crate::setting::SettingView;
 use crate::{Site, client_settings, discovery, forecast};
+
+/// Users that are named one by one.
+const USERS: u32 = 20;
 
 /// One thing that an operator should know of, for as long as it lasts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,6 +63,7 @@ impl Site {
             alarms.extend(discoveries(tx)?);
             alarms.extend(db::role::list(tx)?.iter().filter_map(misplaced_role));
             alarms.extend(ending(tx, now)?);
+            alarms.extend(crowded_users(tx)?);
             Ok::<_, DbError>(alarms)
         });
         alarms.extend(more.await?);
@@ -197,6 +203,21 @@ fn tenants(tx: &mut dyn Tx, now: Timestamp) -> Result<Vec<Alarm>, DbError> {
     Ok(enabled.filter_map(problem).collect())
 }
 
+/// Users of tenants for whom more devices came than one user has: their tokens may be stolen.
+fn crowded_users(tx: &mut dyn Tx) -> Result<Vec<Alarm>, DbError> {
+    let name = |id: Option<Guid>| id.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+    let alarm = |(tenant, user, count, since): db::user_key::HeldForUser| {
+        let (tenant, user) = (name(tenant), name(user));
+        let text = format!(
+            "{count} devices that came with tokens of user {user} of tenant {tenant} are held: more new keys in a \
+             day than entra_user_devices allows. The user's token may be stolen."
+        );
+        let fix = "If it is, revoke the user's sessions and delete these devices; if not, approve them.";
+        Alarm::new("device", format!("user {user}"), text, fix).since(Some(since))
+    };
+    Ok(db::user_key::list_held(tx, USER_LIMIT, USERS)?.into_iter().map(alarm).collect())
+}
+
 fn discoveries(tx: &mut dyn Tx) -> Result<Vec<Alarm>, DbError> {
     let missing = discovery::missing_discoveries(tx)?;
     let alarm = |(tenant, seen, problem): (String, Option<Timestamp>, String)| {
@@ -222,7 +243,7 @@ fn misplaced_role(role: &Role) -> Option<Alarm> {
         ),
         _ => return None,
     };
-    let fix = "roamgate role set ROLE --mode ehttp --url https://HOST:PORT, or --gateway-traffic off.";
+    let fix = "roamgate role set ROLE --mode ehttp --internal-url https://HOST:PORT, or --gateway-traffic off.";
     Some(Alarm::new("role", role.name.clone(), text, fix))
 }
 

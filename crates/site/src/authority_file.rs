@@ -25,7 +25,7 @@ pub enum ReadAuthoritiesError {
     #[error("the PFX file does not open with this password")]
     Password,
     /// Certificates, but none of an authority.
-    #[error("none of the {0} certificates in the file is an authority's")]
+    #[error("the file holds no authority's certificate (certificates in it: {0})")]
     NoAuthority(usize),
     /// More than a chain bundle can hold.
     #[error("more than {} certificates, or more than {} bytes", limits::AUTHORITIES, limits::AUTHORITY_FILE)]

@@ -9,11 +9,18 @@
 //! |---|---|
 //! | two hardware ids registered in turn by one key | two returns in a day |
 //! | two names registered in turn by one key | three returns in a quarter of an hour |
-//! | one key heard inside and outside in turn, each side with a clock of its own | four changes in half an hour |
+//! | one key heard inside and outside in turn, each side with a clock of its own, the outside's ahead | four changes in half an hour |
 //! | two approved keys of one hardware id heard in turn | six changes in four hours |
 //!
 //! Both are held then, with the difference, until an operator settles it. Records that are not
-//! approved hold nobody: a stranger who claims another's hardware changes nothing for that one (R27).
+//! approved hold nobody: a stranger who claims another's hardware changes nothing for that one (R27). Nor
+//! does an approved device that *moves* to the hardware id of another: who has claimed an id for longer
+//! goes on, and the newcomer to it alone is held. Only records that both began with it are held together.
+//!
+//! A gateway may hold requests back, and what comes late looks as if its clock were slow. So a clock that
+//! is behind outside is no evidence; one that is *ahead* there is, for no delay on that road makes it so,
+//! and only while each side's clock stays where it is to within a minute. What this leaves unseen, a copy
+//! outside whose clock is the slower one, the other rows may still find.
 
 mod evidence;
 
@@ -148,11 +155,30 @@ fn watch_pair(
     let (Some(one), Some(other)) = (db::device::find(tx, one)?, db::device::find(tx, other)?) else {
         return Ok(());
     };
-    let evidence = "two keys of one hardware id are used in turn";
     let kind = CloneKind::SameHardware;
-    hold(tx, scribe, &one, kind, Some(other.id), evidence, compare(&one, &other))?;
-    hold(tx, scribe, &other, kind, Some(one.id), evidence, compare(&other, &one))?;
+    let (mut held, mut evidence) =
+        (vec![(&one, &other), (&other, &one)], "two keys of one hardware id are used in turn");
+    if let Some(newcomer) = newcomer_to_hardware(tx, &one, &other)? {
+        held.retain(|(device, _)| device.id == newcomer);
+        evidence = "it changed to the hardware id of another device, and both are used in turn";
+    }
+    for (device, other) in held {
+        hold(tx, scribe, device, kind, Some(other.id), evidence, compare(device, other))?;
+    }
     Ok(())
+}
+
+/// Which of two records of one hardware id changed to it when the other had it already. Else anybody who
+/// is approved could take another out by claiming its hardware.
+fn newcomer_to_hardware(tx: &mut dyn Tx, one: &Device, other: &Device) -> Result<Option<ClientId>, DbError> {
+    let moved = [db::device::hardware_since(tx, one.id)?, db::device::hardware_since(tx, other.id)?];
+    let since = |moved: Option<Timestamp>, device: &Device| moved.unwrap_or(device.registered_at);
+    let (since_one, since_other) = (since(moved[0], one), since(moved[1], other));
+    Ok(match moved {
+        [Some(_), _] if since_one > since_other => Some(one.id),
+        [_, Some(_)] if since_other > since_one => Some(other.id),
+        _ => None,
+    })
 }
 
 fn pair_subject(one: ClientId, other: ClientId) -> String {

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::audit::By;
 use crate::clone::CloneSuspicion;
+use crate::confirmation::recovery_end;
 use crate::contact::Seen;
 use crate::db::{self, DbError};
 use crate::method::{DeviceEntra, PkiCredential, RefusedMethod};
@@ -248,6 +249,19 @@ pub enum DeviceError {
     /// It is held as a copy: what made it suspect is to be settled first.
     #[error("device {0} is held as a copy; give the copy an identity of its own, then settle it")]
     CloneSuspected(ClientId),
+    /// Its key alone lets it in, still.
+    #[error("device {device} needs no readmission: it may come back by itself until {until}")]
+    NoReadmission {
+        /// The device.
+        device: ClientId,
+        /// The end of its recovery window.
+        until: Timestamp,
+    },
+    /// Nothing is marked.
+    #[error(
+        "device {0} has nothing to settle: no conflict, no suspicion of a copy, no fall from a certificate"
+    )]
+    NothingToSettle(ClientId),
     /// The note is not taken.
     #[error("device not changed")]
     Note(#[from] NameError),
@@ -331,14 +345,20 @@ impl Site {
     }
 
     /// Lets a device whose recovery window is over come back by its key once more: the window
-    /// starts anew now.
+    /// starts anew now. One that still may is refused, lest its operator believes that this was it.
     pub async fn readmit_device(&self, by: &By, id: ClientId) -> Result<(), DeviceError> {
         let scribe = self.scribe(by);
+        let settings = self.settings();
+        let (lifetime, window) = (settings.self_prove_lifetime, settings.recovery_window);
         self.db()
             .write(move |tx| {
                 let device = db::device::find(tx, id)?.ok_or(DeviceError::Unknown(id))?;
                 if device.blocked {
                     return Err(DeviceError::Blocked(id));
+                }
+                let until = recovery_end(&device, lifetime, window);
+                if scribe.now < until {
+                    return Err(DeviceError::NoReadmission { device: id, until });
                 }
                 db::device::set_readmitted(tx, id, scribe.now)?;
                 db::stranded::forget(tx, id, device.signing_thumbprint)?;
@@ -356,6 +376,10 @@ impl Site {
         self.db()
             .write(move |tx| {
                 let device = db::device::find(tx, id)?.ok_or(DeviceError::Unknown(id))?;
+                let marked = device.conflict_with.is_some() || device.clone_suspicion.is_some();
+                if !marked && device.fell_back_at.is_none() {
+                    return Err(DeviceError::NothingToSettle(id));
+                }
                 db::device::clear_conflict(tx, id)?;
                 clone::release(tx, &scribe, &device)?;
                 db::device::clear_fall(tx, id)?;

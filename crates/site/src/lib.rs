@@ -77,7 +77,7 @@ pub use confirmation::{ConfirmError, Confirmation, RecoverError};
 pub use connector::{Connector, ConnectorError, NewConnector};
 pub use contact::Contact;
 pub use crl::{CrlSource, CrlState, PutCrlError, SiteCrlError};
-pub use device::{Approval, Device, DeviceError, DeviceFilter, DeviceMark, SeenVia};
+pub use device::{Approval, CLOCK_OFFSET_FACT, Device, DeviceError, DeviceFilter, DeviceMark, SeenVia};
 pub use directory::{Directory, DirectoryError, NewDirectory};
 pub use event::{CounterWindow, LinkParty, LinkPartyKind, StoredEvent};
 pub use expiry::{CredentialKind, ExpiringCredential};

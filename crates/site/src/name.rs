@@ -54,7 +54,12 @@ pub(crate) fn check_base_url(field: &'static str, text: &str) -> Result<(), Name
 /// fragment, no character that could end it early.
 pub(crate) fn check_url(field: &'static str, text: &str, schemes: &[&str]) -> Result<(), NameError> {
     check_name(field, text)?;
-    let problem = NameError { field, problem: "is no address such as https://login.example.org/tenant" };
+    let form = match schemes {
+        ["https"] => "is no address such as https://login.example.org/tenant; it must be https://",
+        ["ldap", "ldaps"] => "is no address such as ldaps://dc1.example.org; it must be ldap:// or ldaps://",
+        _ => "is no address such as http://pki.example.org/ca.crl; it must be http:// or https://",
+    };
+    let problem = NameError { field, problem: form };
     let (scheme, rest) = text.split_once("://").ok_or_else(|| problem.clone())?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     check_host(field, host).map_err(|_| problem.clone())?;

@@ -7,6 +7,7 @@
 
 mod admit;
 mod record;
+mod user;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use proto::request::registration::CloudGateway;
 
 use self::admit::{admit_bulk_token, check_blocks, decide_in_lab_too, gather};
 use self::record::{insert_device, new_device, renew_device};
+pub(crate) use self::user::USER_LIMIT;
+use self::user::limit_users;
 use crate::approval::{ApprovalRule, Evidence};
 use crate::audit::{Actor, By, Scribe};
 use crate::client_settings::resolve_for;
@@ -185,9 +188,14 @@ fn register(
         return Err(RegistrationError::Blocked(blocked.id));
     }
     check_blocks(tx, &new.credentials, hardware_id.as_deref())?;
-    let evidence = gather(tx, asked, hardware_id.as_deref(), key, scribe.now)?;
+    let mut evidence = gather(tx, asked, hardware_id.as_deref(), key, scribe.now)?;
     let bulk = admit_bulk_token(tx, &evidence, key, scribe.now)?;
-    let decision = decide_in_lab_too(asked.rules, &evidence, bulk.as_ref().map(|token| token.approval));
+    let token = bulk.as_ref().map(|token| token.approval);
+    let full = limit_users(tx, asked, &mut evidence, known.as_ref(), key, scribe.now)?;
+    let mut decision = decide_in_lab_too(asked.rules, &evidence, token);
+    if full && !decision.approved {
+        USER_LIMIT.clone_into(&mut decision.rule);
+    }
     let is_new = known.is_none();
     let (device, method_before) = if let Some(known) = known {
         renew_device(tx, scribe, asked, &known, hardware_id, &decision)?

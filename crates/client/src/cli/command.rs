@@ -225,9 +225,11 @@ fn prompter() -> Prompter {
 
 /// Takes new ways to prove the device, and the best of them at once.
 async fn credentials(opened: &Opened, arguments: ProofArguments) -> Result<Exit, Problem> {
+    let proof = proof_setup(arguments);
+    setup::check_certificate_store(&proof)?;
     let mut device = opened.device()?;
     device.registered()?;
-    device.prove_with(&proof_setup(arguments))?;
+    device.prove_with(&proof)?;
     device.prompt_with(prompter());
     patiently(&mut device, Patience::INTERACTIVE, async |device| device.refresh(Trigger::Setup).await)
         .await?;
@@ -290,7 +292,8 @@ async fn user_policy(opened: &Opened, account: Option<&str>) -> Result<Exit, Pro
         None => accounts.iter().map(|account| account.sid.clone()).collect(),
     };
     if sids.is_empty() {
-        return Err(unknown_account("any"));
+        let help = "`roamgate-client sign-in` adds one.";
+        return Err(Problem::new(Exit::NotFound, "account::none", Some(help), UserTokenError::NoAccount));
     }
     let mut failed = None;
     for sid in sids {
@@ -334,7 +337,11 @@ fn local_settings(folder: &StateFolder, words: &[String]) -> Result<Exit, Proble
     if !words.is_empty() {
         folder.save_local_settings(&settings)?;
     }
-    for (name, value) in settings.shown() {
+    let shown = settings.shown();
+    if shown.is_empty() {
+        println!("No settings made by hand.");
+    }
+    for (name, value) in shown {
         println!("{name}={value}");
     }
     Ok(Exit::Done)

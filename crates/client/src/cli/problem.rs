@@ -90,7 +90,9 @@ impl From<PlanError> for Problem {
             PlanError::Token(_) => {
                 Some("Copy the token whole, as one line, or read it from a file with --regtoken-file.")
             }
-            PlanError::File { .. } => Some("Check the path; a relative one counts from the current folder."),
+            PlanError::File { .. } | PlanError::CertificateStore { .. } => {
+                Some("Check the path; a relative one counts from the current folder.")
+            }
             PlanError::Pin(_) => Some(
                 "Take sha256:… from the line that `roamgate bulk-token new` prints, or the file that \
                  `roamgate key export site-root` writes.",
@@ -208,8 +210,9 @@ impl From<EntraFailure> for Problem {
 impl From<UserPolicyError> for Problem {
     fn from(error: UserPolicyError) -> Self {
         let advice = match &error {
+            UserPolicyError::Policy(PolicyError::Request(told))
+            | UserPolicyError::Token(UserTokenError::Site(told)) => Advice::of_user(told),
             UserPolicyError::Policy(policy) => Advice::of_policy(policy),
-            UserPolicyError::Token(UserTokenError::Site(told)) => Advice::of(told),
             UserPolicyError::Token(_) => Advice::plain(
                 Exit::Refused,
                 "entra::no-token",
@@ -244,6 +247,19 @@ impl Advice {
                 ),
             ),
         }
+    }
+
+    /// Of a request for a user. What the site says of the user is a refusal, also where the service asks
+    /// again later by itself: a person who waits at the terminal has to do something about it.
+    fn of_user(error: &RequestError) -> Self {
+        let refused = match error.call() {
+            Some(CallError::Refused { refusal, .. }) => {
+                refusal.reason.is_some_and(|reason| reason.row().status < 500)
+            }
+            _ => false,
+        };
+        let advice = Self::of(error);
+        if refused { Self { exit: Exit::Refused, ..advice } } else { advice }
     }
 
     fn plain(exit: Exit, code: &str, help: Option<&str>) -> Self {
@@ -418,6 +434,25 @@ mod tests {
             assert!(problem.help.as_ref().is_some_and(|help| help.len() > 20), "{problem}");
         }
         assert_eq!(TlsFault::InvalidCa.flag(), "WINHTTP_CALLBACK_STATUS_FLAG_INVALID_CA");
+    }
+
+    #[test]
+    fn a_user_whom_the_site_does_not_know_is_refused_and_a_gateway_without_tunnel_is_not() {
+        for (reason, exit) in
+            [(Reason::StsUserNotDiscovered, Exit::Refused), (Reason::NoTunnel, Exit::Unreachable)]
+        {
+            let refusal = Refusal {
+                status: reason.row().status,
+                phrase: "x".into(),
+                reason: Some(reason),
+                request_id: None,
+                signed: false,
+                retry_after: None,
+            };
+            let told = RequestError::Call(CallError::Refused { address: "gw".into(), refusal });
+            let problem = Problem::from(UserPolicyError::Token(UserTokenError::Site(told)));
+            assert_eq!(problem.exit, exit, "{reason}");
+        }
     }
 
     #[test]

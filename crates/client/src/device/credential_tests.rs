@@ -326,6 +326,28 @@ async fn a_joined_device_registers_by_its_tenant_and_a_gateway_names_the_app() {
 }
 
 #[tokio::test]
+async fn a_device_whose_tenant_is_switched_off_goes_on_by_its_self_prove_token() {
+    let clock = Clock::manual(NOW);
+    let (site, join) = (FakeSite::start(&clock), tempfile::tempdir().unwrap());
+    let tenant = Tenant::start(&clock, join.path());
+    site.site().auth_info = Some(tenant.info.clone());
+    let mut device = entra_device(&site, &tenant, joined(join.path()), &clock);
+    device.register_as(Trigger::Setup).await.unwrap();
+    device.confirm().await.unwrap();
+    device.policy().await.unwrap();
+    let given = device.state().ccm.as_ref().unwrap().text.expose().to_owned();
+    clock.advance(Duration::from_mins(5));
+    site.site().tenant_off = Some(given.clone());
+    site.take_seen();
+    device.policy().await.unwrap();
+    let proofs: Vec<_> = site.take_seen().into_iter().filter(|seen| seen.target == "/CCM_STS").collect();
+    assert_eq!(proofs.last().unwrap().token, Some(TokenClass::SelfProve), "{proofs:?}");
+    // The next request asks for nothing.
+    device.policy().await.unwrap();
+    assert!(site.take_seen().iter().all(|seen| seen.target != "/CCM_STS"));
+}
+
+#[tokio::test]
 async fn the_fields_lines_about_a_tenant_stand_in_their_files_with_the_values_of_the_run() {
     let clock = Clock::manual(NOW);
     let (site, join) = (FakeSite::start(&clock), tempfile::tempdir().unwrap());

@@ -189,6 +189,8 @@ impl Device {
     pub(super) fn note_entra_refusal(&mut self, method: Method, error: &RequestError) {
         let text = shorten(&format!("the token was refused: {}", runtime::telemetry::Chain(error)));
         let problem = Some(Problem { text, at: self.now() });
+        // The CCM token that was given for it would carry the same proof into the next attempt.
+        self.state.ccm = None;
         let credentials = &mut self.state.credentials;
         if method == Method::EntraDevice {
             credentials.device_token = None;
@@ -354,6 +356,9 @@ impl Device {
         let sid =
             claims.sid.clone().filter(|sid| sid.starts_with("S-1-")).unwrap_or_else(|| entra::sid_of(user));
         field!(info, ADALOperationProvider, "Retrieved AAD token for AAD user '{user}'");
+        if self.client_id().is_none() {
+            field!(info, ccmsetup, "Retrieved AAD token for AAD user '{user}'");
+        }
         let known = self.state.credentials.accounts.get(&sid);
         let refresh = match &granted.refresh {
             Some(refresh) => Some(self.vault.seal(refresh.expose())),

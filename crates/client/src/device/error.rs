@@ -111,9 +111,9 @@ impl RequestError {
     /// Whether a new CCM token may help. One that was given for a token of a tenant that is off by now is
     /// replaced by one for the site's own token, which needs no tenant.
     pub(crate) fn asks_for_new_token(&self) -> bool {
-        self.call().and_then(CallError::reason).is_some_and(|reason| {
-            reason.row().action == Action::Renew || reason == Reason::TenantDisabled
-        })
+        self.call()
+            .and_then(CallError::reason)
+            .is_some_and(|reason| reason.row().action == Action::Renew || reason == Reason::TenantDisabled)
     }
 
     pub(crate) fn is_of_the_way(&self) -> bool {

@@ -11,6 +11,9 @@ pub enum UserTokenError {
     /// No such account.
     #[error("no account {0:?} is known on this device")]
     Unknown(String),
+    /// Nobody has signed in yet.
+    #[error("no account is known on this device")]
+    NoAccount,
     /// No token of the tenant.
     #[error("there is no token of the tenant for this user")]
     Tenant(#[source] EntraFailure),

@@ -99,6 +99,14 @@ pub enum PlanError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// The certificate store is not there, or may not be read.
+    #[error("the certificate store {} cannot be read", path.display())]
+    CertificateStore {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// The site root.
     #[error("the site root cannot be used")]
     Pin(#[source] PinError),
@@ -178,6 +186,7 @@ pub fn plan(request: &SetupRequest, stdin: &mut dyn Read, now: Timestamp) -> Res
     if length == 0 || length > limits::NAME_CHARS || name.chars().any(char::is_control) {
         return Err(PlanError::Name);
     }
+    check_certificate_store(&proof)?;
     Ok(Plan {
         setup: Setup {
             name,
@@ -195,6 +204,16 @@ pub fn plan(request: &SetupRequest, stdin: &mut dyn Read, now: Timestamp) -> Res
         notes: options.notes,
         warnings,
     })
+}
+
+/// Whether the folder that a person named as certificate store is there: one that comes later is
+/// more often a spelling mistake.
+pub fn check_certificate_store(proof: &ProofSetup) -> Result<(), PlanError> {
+    let Some(path) = &proof.certificate_store else { return Ok(()) };
+    match std::fs::read_dir(path) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(PlanError::CertificateStore { path: path.clone(), source }),
+    }
 }
 
 /// What the line says and what our own options say; an option counts before the line.

@@ -126,6 +126,8 @@ pub(crate) struct Site {
     pub(crate) confirms: Taken,
     /// Tokens that the gateway does not take.
     pub(crate) refused_tokens: Vec<String>,
+    /// The CCM token that was given for a token of the tenant, which is off by now.
+    pub(crate) tenant_off: Option<String>,
     pub(crate) reports: Vec<Report>,
     pub(crate) seen: Vec<Seen>,
 }
@@ -170,6 +172,7 @@ impl FakeSite {
             metadata_asked: 0,
             confirms: Taken::Yes,
             refused_tokens: Vec::new(),
+            tenant_off: None,
             reports: Vec::new(),
             seen: Vec::new(),
         }));
@@ -350,6 +353,9 @@ async fn answer(
         Fault::RefusedOnTheWay(reason) => Some(reason),
         _ if token.is_some_and(|token| site.refused_tokens.iter().any(|refused| refused == token)) => {
             Some(Reason::TokenNotAccepted)
+        }
+        _ if site.tenant_off.as_deref().is_some_and(|off| entra.is_some() || token == Some(off)) => {
+            Some(Reason::TenantDisabled)
         }
         _ => at_the_door,
     };

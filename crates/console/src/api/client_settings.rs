@@ -117,7 +117,7 @@ impl From<ClientSettingsError> for ApiError {
                 Self::told(Code::NotFound, &error, "`roamgate collection list` shows all.")
             }
             ClientSettingsError::Exists(_)
-            | ClientSettingsError::Priority(_)
+            | ClientSettingsError::PriorityTaken(_)
             | ClientSettingsError::Default => {
                 Self::told(Code::Conflict, &error, "`roamgate client-settings list` shows what there is.")
             }

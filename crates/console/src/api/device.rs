@@ -320,7 +320,7 @@ fn view(api: &Api, device: &Device) -> Value {
         "clock_skew_ms": device.clock_skew_ms,
         "clock": device.clock_text(),
         "clone_suspicion": device.clone_suspicion,
-        "certificate": certificate_kind(&device.signing_certificate),
+        "certificate": certificate_kind(device),
         "certificate_sha256": device.signing_thumbprint,
         "client_version": device.client_version,
         "hardware_id": device.hardware_id,
@@ -359,7 +359,7 @@ fn summary(device: &Device) -> String {
         "{}{blocked}, {trust}, method: {}, certificate: {}, {policy}",
         presence(device),
         device.method,
-        certificate_kind(&device.signing_certificate),
+        certificate_kind(device),
     )
 }
 
@@ -407,9 +407,12 @@ fn place(via: SeenVia, address: Option<IpAddr>) -> String {
     address.map_or_else(|| via.to_owned(), |address| format!("{via} ({address})"))
 }
 
-/// Whether a certificate vouches for itself.
-fn certificate_kind(der: &[u8]) -> &'static str {
-    match X509Certificate::from_der(der) {
+/// What kind of certificate speaks for it: the organisation's, else whether its own vouches for itself.
+fn certificate_kind(device: &Device) -> &'static str {
+    if device.method == Method::Certificate {
+        return "PKI";
+    }
+    match X509Certificate::from_der(&device.signing_certificate) {
         Ok((_, certificate)) if certificate.issuer() == certificate.subject() => "self-signed",
         Ok(_) => "issued by an authority",
         Err(_) => "unreadable",
@@ -442,6 +445,14 @@ impl From<DeviceError> for ApiError {
                 &error,
                 "`roamgate device show` shows both sides; then `device settle`.",
             ),
+            DeviceError::NoReadmission { .. } => Self::told(
+                Code::Conflict,
+                &error,
+                "Let it connect; if it does not come back, `roamgate device show` and `roamgate device list --stranded` say more.",
+            ),
+            DeviceError::NothingToSettle(_) => {
+                Self::told(Code::Conflict, &error, "Nothing is to be done: `roamgate device show` shows it.")
+            }
             DeviceError::Note(_) => Self::told(Code::Invalid, &error, "Shorten the note, or leave it out."),
             DeviceError::Database(error) => error.into(),
         }

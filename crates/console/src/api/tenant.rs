@@ -214,8 +214,9 @@ fn entra_authority(tenant: Guid) -> String {
 /// A day, or a moment.
 fn day(text: &str) -> Result<Timestamp, ApiError> {
     let moment = if text.contains('T') { text.to_owned() } else { format!("{text}T00:00:00Z") };
-    Timestamp::parse_iso8601(&moment)
-        .map_err(|error| ApiError::told(Code::Invalid, &error, "Write the day as 2027-11-01."))
+    Timestamp::parse_iso8601(&moment).map_err(|_| {
+        ApiError::new(Code::Invalid, format!("{text:?} is not a day"), "Write the day as 2027-11-01.")
+    })
 }
 
 async fn view(api: &Api, tenant: &Tenant) -> Result<Value, ApiError> {

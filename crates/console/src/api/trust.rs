@@ -150,6 +150,13 @@ pub(super) async fn check(
             ApiError::told(Code::Invalid, &error, "Give a certificate as PEM or DER, its chain behind it.")
         })?
     };
+    if chain.is_empty() {
+        return Err(ApiError::new(
+            Code::Invalid,
+            "there is no certificate in it",
+            "Give a certificate as PEM or DER, its chain behind it.",
+        ));
+    }
     let judged = api.site.trust_store().judge(&chain, Usage::Client, at);
     let verdict = Verdict::of_certificate(&chain, judged, at, "the site's trust");
     Ok(Json(serde_json::to_value(verdict).unwrap_or_default()))

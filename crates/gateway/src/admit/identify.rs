@@ -193,7 +193,7 @@ impl Asked<'_> {
                 format!("bulk token {} is blocked", token.bulk.unwrap_or(token.unique_id))
             }
             Reason::TenantDisabled => {
-                let tenant = token.entra.map(|origin| origin.tenant).unwrap_or_default();
+                let tenant = token.entra.map_or_else(String::new, |origin| origin.tenant.to_string());
                 format!("the token was given for one of tenant {tenant}, which is switched off or gone")
             }
             _ => token.device.map_or_else(String::new, |device| format!("device {device} is blocked")),

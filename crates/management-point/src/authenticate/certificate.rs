@@ -79,12 +79,12 @@ pub(crate) fn shown(
             Err(distrust) => refused = refused.or(Some(distrust)),
         }
     }
-    match (judge(context, &own), refused) {
-        (Ok(trusted), _) => trust(context, trusted, own),
-        (Err(_), None) if let Some(unproved) = unproved => Ok(Shown::Unproved(unproved)),
-        (Err(_), Some(distrust)) => Ok(distrusted(&distrust)),
-        (Err(distrust), None) if is_issued(&own) => Ok(distrusted(&distrust)),
-        (Err(_), None) => Ok(Shown::None),
+    match (judge(context, &own), refused, unproved) {
+        (Ok(trusted), ..) => trust(context, trusted, own),
+        (Err(_), Some(distrust), _) => Ok(distrusted(&distrust)),
+        (Err(_), None, Some(unproved)) => Ok(Shown::Unproved(unproved)),
+        (Err(distrust), None, None) if is_issued(&own) => Ok(distrusted(&distrust)),
+        (Err(_), None, None) => Ok(Shown::None),
     }
 }
 

@@ -266,8 +266,8 @@ fn how(evidence: Evidence, known: bool) -> String {
         Evidence::Certificate { .. } => "registered with a client certificate",
         Evidence::Expected { .. } => "registered as an expected device",
         Evidence::Network { .. } => "registered straight at a management point",
+        Evidence::Lab | Evidence::None if known => "came again with its registered key",
         Evidence::Lab => "registered at the lab",
-        Evidence::None if known => "came again with its registered key",
         Evidence::None => "registered without a token",
     }
     .to_owned()

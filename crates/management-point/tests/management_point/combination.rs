@@ -71,7 +71,16 @@ impl Scene {
         let registration = |device: &TestDevice| {
             let body = registration_body(device, "PC1", bench.now(), None);
             let message = plain(&bench, MessageEndpoint::ClientRegistration, &body);
-            Ask::message("/ccm_system/request", message).signed(device, None, bench.now())
+            let message_id = fresh_id();
+            let of = ProofOf {
+                hierarchy: bench.site.facts().hierarchy,
+                device_key: device.thumbprint(),
+                message_id,
+                created: bench.now(),
+            };
+            let ask = Ask::message("/ccm_system/request", message);
+            let ask = leaf.proof(of).iter().fold(ask, |ask, (name, value)| ask.header(name, value));
+            ask.signed_as(device, None, bench.now(), message_id)
         };
         let answer = bench.send_tls(registration(first), &client).await;
         let first_id = ClientRegistrationResponse::parse(&answer.reply()).unwrap();

@@ -303,6 +303,43 @@ async fn forged_variants_of_a_good_token_get_one_and_the_same_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_tenants_token_bought_ends_with_the_tenant_and_the_devices_own_token_goes_on() {
+    let scene = Scene::start().await;
+    let [device, ..] = devices();
+    let (id, of_device) = scene.enroll(device).await;
+    scene.tenant.discover(&scene.bench, &[(USER, None)]).await;
+    let text = scene.tenant.user_token(USER, None, DEVICE, scene.now());
+    let (of_user, _) = scene.buys(device, Some(id), &text).await;
+    let own = device.confirm(&scene.bench, id).await.pre_auth_token.unwrap();
+    let by = async |token: &str| {
+        let body = crate::support::heartbeat(id, scene.now(), 0);
+        let message = device.message(&scene.bench, id, MessageEndpoint::Discovery, &body);
+        let ask = Ask::message("/ccm_system_tokenauth/request", message).bearer(token);
+        scene.bench.send_tls(ask.signed(device, Some(id), scene.now()), &scene.client).await.reason()
+    };
+    let fetch = async |token: &str| {
+        let ask = Ask::get("/SMS_MP_TokenAuth/.sms_pol?SRC10000.1_00").bearer(token);
+        scene.bench.send_tls(ask.signed(device, Some(id), scene.now()), &scene.client).await.reason()
+    };
+    assert_eq!(by(&of_device).await, None);
+    let switch = async |on| {
+        scene.bench.site.set_tenant_enabled(&operator(), scene.tenant.id, on).await.unwrap();
+    };
+    switch(false).await;
+    for token in [&of_device, &of_user] {
+        assert_eq!(by(token).await, Some(Reason::TenantDisabled));
+        assert_eq!(fetch(token).await, Some(Reason::TenantDisabled));
+    }
+    let (again, token) = scene.buys(device, Some(id), &own).await;
+    assert_eq!((token.class, token.entra), (TokenClass::Device, None));
+    assert_eq!(by(&again).await, None);
+    switch(true).await;
+    assert_eq!(by(&of_device).await, None);
+    scene.bench.site.remove_tenant(&operator(), scene.tenant.id).await.unwrap();
+    assert_eq!(by(&of_device).await, Some(Reason::TenantDisabled));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_carries_the_registration_when_entra_fails_midway() {
     let scene = Scene::start().await;
     let [device, other, _] = devices();

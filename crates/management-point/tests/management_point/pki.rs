@@ -18,8 +18,8 @@ use site::{Approval, Device, RoleChange, RoleMode};
 use crate::support::message::plain;
 use crate::support::pki::{Leaf, Pki, Wish};
 use crate::support::{
-    Answer, Ask, Bench, TestDevice, TlsClient, devices, fresh_id, heartbeat, operator, registration_with,
-    until,
+    Answer, Ask, Bench, TestDevice, TlsClient, confirmation_body, devices, fresh_id, heartbeat, operator,
+    registration_of_another_client, registration_with, until,
 };
 
 /// A registration of this device, not signed as a request yet.
@@ -76,7 +76,7 @@ async fn trusting() -> (Bench, Pki) {
 enum Road {
     /// It is the registered certificate itself.
     Registered,
-    /// By the handshake with the management point.
+    /// By the handshake with the management point, by a client that signs no requests.
     Handshake,
     /// By the header of our client, straight.
     Header,
@@ -99,8 +99,10 @@ async fn register(bench: &Bench, pki: &Pki, wish: &Wish, road: Road) -> (Answer,
         Road::Handshake => {
             let leaf = pki.issue(wish);
             let client = bench.tls(Some(&leaf)).await;
-            let ask = registration(bench, &own, KeyType::SelfSigned).signed(&own, None, bench.now());
-            (bench.send_tls(ask, &client).await, leaf)
+            let named = [("Netbios Name", "PC1")];
+            let body = registration_of_another_client(&own, KeyType::SelfSigned, &named, bench.now());
+            let message = plain(bench, MessageEndpoint::ClientRegistration, &body);
+            (bench.send_tls(Ask::message("/ccm_system/request", message), &client).await, leaf)
         }
         Road::Header | Road::HeaderOutside => {
             let leaf = pki.issue(wish);
@@ -415,9 +417,11 @@ async fn the_token_service_takes_a_certificate_whose_key_was_proved() {
     let ask = with_proof(&bench, Ask::get("/CCM_STS"), device, Some(id), &leaf);
     let token = granted(&bench, &bench.send(ask).await);
     assert_eq!((token.class, token.device), (TokenClass::Device, Some(id)));
-    // In our own handshake.
+    // Our own handshake says who made the connection, and not whose request it is.
     let client = bench.tls(Some(&leaf)).await;
     let ask = Ask::get("/CCM_STS").signed(device, Some(id), bench.now());
+    assert_eq!(bench.send_tls(ask, &client).await.reason(), Some(Reason::StsTokenMissing));
+    let ask = with_proof(&bench, Ask::get("/CCM_STS"), device, Some(id), &leaf);
     assert_eq!(granted(&bench, &bench.send_tls(ask, &client).await).class, TokenClass::Device);
 
     bench.revoke(&pki, 2, &[&leaf]).await;
@@ -446,6 +450,84 @@ async fn a_blocked_device_does_not_come_back_with_its_certificate_and_another_ke
     let ask = with_proof(&bench, Ask::get("/CCM_STS"), other, None, &leaf);
     assert_eq!(bench.send(ask).await.reason(), Some(Reason::Blocked));
     assert!(bench.site.find_device_by_key(other.thumbprint()).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_that_is_carried_over_anothers_connection_gets_nothing_of_its_certificate() {
+    let (bench, pki) = trusting().await;
+    let leaf = pki.issue(&Wish::client("pc1.example.org", 80, bench.now()));
+    let others = pki.issue(&Wish::client("pc2.example.org", 81, bench.now()));
+    let relay = bench.tls(Some(&others)).await;
+    let [device, other, _] = devices();
+    // As the device sent it, and with its request's signature taken away.
+    let signed = registration(&bench, device, KeyType::SelfSigned).signed(device, None, bench.now());
+    let stripped = registration(&bench, other, KeyType::SelfSigned);
+    for ask in [signed, stripped] {
+        let response = response(&bench.send_tls(ask, &relay).await);
+        assert_eq!(response.approval, ApprovalStatus::Unknown);
+        let record = record(&bench, response.client_id).await;
+        assert_eq!((record.method, record.pki), (Method::SiteToken, None));
+    }
+    // What the device proves counts, and not what the connection shows besides.
+    let ask = with_proof(&bench, registration(&bench, device, KeyType::SelfSigned), device, None, &leaf);
+    let response = response(&bench.send_tls(ask, &bench.tls(Some(&leaf)).await).await);
+    assert_eq!(response.approval, ApprovalStatus::Approved);
+    assert_eq!(record(&bench, response.client_id).await.pki.unwrap().thumbprint, leaf.thumbprint());
+    let ask = registration(&bench, other, KeyType::SelfSigned);
+    let answer = bench.send_tls(with_proof(&bench, ask, other, None, &leaf), &relay).await;
+    let id = self::response(&answer).client_id;
+    assert_eq!(record(&bench, id).await.pki.unwrap().thumbprint, leaf.thumbprint());
+}
+
+/// HTTPS mode with the certificate of a PKI that the site trusts.
+async fn https_bench(folder: &tempfile::TempDir) -> (Bench, Pki) {
+    let now = proto::time::Timestamp::from_seconds(crate::support::NOW);
+    let pki = Pki::new("Example", now);
+    let server = pki.issue(&Wish::server(1, now));
+    let chain: String = server.chain.iter().map(|der| crate::modes::pem("CERTIFICATE", der)).collect();
+    std::fs::write(folder.path().join("role.pem"), chain).unwrap();
+    private_file::write(folder.path().join("role.key"), crate::modes::pem("PRIVATE KEY", &server.pkcs8))
+        .unwrap();
+    let bench = Bench::configured(&[], |config| Config {
+        certificate: Some(folder.path().join("role.pem")),
+        key: Some(folder.path().join("role.key")),
+        ..config
+    })
+    .await;
+    bench.trust(&pki).await;
+    bench.add_role(RoleMode::Https).await;
+    let none = TlsClient::new(&bench.clock, &pki.root(), None);
+    until(async || none.server_certificate(bench.tls_address).await.ok()).await;
+    (bench, pki)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_https_mode_a_certificate_lets_a_new_device_in_and_its_proof_approves_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bench, pki) = https_bench(&folder).await;
+    let [device, ..] = devices();
+    let leaf = pki.issue(&Wish::client("pc1.example.org", 90, bench.now()));
+    let shows = |leaf| TlsClient::new(&bench.clock, &pki.root(), leaf);
+    // Our client does not know the hierarchy yet that the proof names, so it comes without.
+    let first = || registration(&bench, device, KeyType::SelfSigned).signed(device, None, bench.now());
+    let without = bench.send_tls(first(), &shows(None)).await;
+    assert_eq!(without.reason(), Some(Reason::MethodNotForMode));
+    let client = shows(Some(&leaf));
+    let held = response(&bench.send_tls(first(), &client).await);
+    assert_eq!(held.approval, ApprovalStatus::Unknown);
+    assert!(record(&bench, held.client_id).await.pki.is_none());
+    let again = response(&bench.send_tls(first(), &client).await);
+    assert_eq!((again.client_id, again.approval), (held.client_id, ApprovalStatus::Unknown));
+    let body = confirmation_body(device, held.client_id, bench.now());
+    let ask = Ask::message("/ccm_system/request", plain(&bench, MessageEndpoint::ClientRegistration, &body));
+    let ask = ask.signed(device, Some(held.client_id), bench.now());
+    assert!(response(&bench.send_tls(ask, &client).await).pre_auth_token.is_some());
+    let ask = registration(&bench, device, KeyType::SelfSigned);
+    let ask = with_proof(&bench, ask, device, Some(held.client_id), &leaf);
+    let approved = response(&bench.send_tls(ask, &client).await);
+    assert_eq!((approved.client_id, approved.approval), (held.client_id, ApprovalStatus::Approved));
+    let ask = beats(&bench, device, held.client_id).signed(device, Some(held.client_id), bench.now());
+    assert_eq!(bench.send_tls(ask, &client).await.reason(), None);
 }
 
 /// HTTPS mode, with the demand for a certificate of everybody.

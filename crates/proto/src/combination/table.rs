@@ -102,7 +102,7 @@ const ANY_SCENARIO: &[Scenario] = &Scenario::ALL;
 const DEVICE: &[Scenario] = &[Scenario::Device];
 const USER: &[Scenario] = &[Scenario::User];
 
-const TO_EHTTP: &str = "Switch the management point to enhanced HTTP: `roamgate role set ROLE --mode ehttp`. \
+const TO_EHTTP: &str = "Switch the management point to enhanced HTTP: `roamgate role set ROLE --mode ehttp --internal-url https://HOST:PORT`. \
     Nothing is to be done on the clients.";
 const JOIN_IT: &str = "Join the device to an onboarded tenant, or let it prove itself by a client certificate or \
     a site token.";

@@ -61,7 +61,7 @@ pub(crate) struct ClientSettingsArgs {
     /// Their name; `default` are those for all devices
     #[arg(value_parser = named())]
     pub(crate) name: String,
-    /// 1 wins over 2
+    /// 1 to 9999, each once; 1 wins over 2; the next free one unless named
     #[arg(long)]
     pub(crate) priority: Option<u32>,
     /// `Setting=value`, as `client-settings known` lists them; may stand several times
@@ -79,10 +79,10 @@ pub(crate) struct ClientSettingsArgs {
 pub(crate) enum ExpectedDeviceCommand {
     /// Expect a device: the rule `expected-list` approves it
     Add {
-        /// Its name
+        /// Its name; alone it is an alarm, since anybody can claim a name
         #[arg(long, required_unless_present = "hardware_id")]
         name: Option<String>,
-        /// Its hardware id, as `roamgate-client status` shows it
+        /// Its hardware id, `2:` and 40 hexadecimal digits, as `roamgate device show` shows it
         #[arg(long)]
         hardware_id: Option<String>,
     },

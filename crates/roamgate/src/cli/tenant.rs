@@ -54,16 +54,16 @@ pub(crate) struct TenantAddArgs {
     /// Its name, for people
     #[arg(long, default_value = "")]
     pub(crate) name: String,
-    /// Where its discovery document is, without `/.well-known/openid-configuration`
+    /// Where its discovery document is, without `/.well-known/openid-configuration`; Entra ID's unless named
     #[arg(long, value_name = "URL")]
     pub(crate) authority: Option<String>,
-    /// Issuers that its tokens may name; those of Entra ID unless named
+    /// Issuer that its tokens may name; may stand several times; those of Entra ID unless named
     #[arg(long, value_name = "URL")]
     pub(crate) issuer: Vec<String>,
     /// Resource that devices ask tokens for: the App ID URI of the server app
     #[arg(long, default_value = "https://ConfigMgrService", value_name = "URI")]
     pub(crate) resource: String,
-    /// Audiences that its tokens may name; the resource unless named
+    /// Audience that its tokens may name; may stand several times; the resource unless named
     #[arg(long, value_name = "URI")]
     pub(crate) audience: Vec<String>,
     /// The client app that devices ask tokens with
@@ -72,7 +72,7 @@ pub(crate) struct TenantAddArgs {
     /// The app that discovers users and devices; without it discovery stays off
     #[arg(long, value_name = "ID", requires = "secret_file")]
     pub(crate) discovery_app_id: Option<String>,
-    /// File with that app's secret
+    /// File with that app's secret; `-` reads standard input
     #[arg(long, value_name = "FILE", requires = "discovery_app_id")]
     pub(crate) secret_file: Option<PathBuf>,
     /// When that secret ends, for the alarm before it, for instance 2027-11-01
@@ -113,13 +113,13 @@ pub(crate) enum DirectoryCommand {
 pub(crate) struct DirectoryAddArgs {
     /// Its name, for people
     pub(crate) name: String,
-    /// ldaps://HOST or ldap://HOST
+    /// `ldaps://HOST`, or `ldap://HOST` with --start-tls
     #[arg(long, value_name = "URL")]
     pub(crate) url: String,
     /// Where to search, for instance DC=corp,DC=example
     #[arg(long, value_name = "DN")]
     pub(crate) base: String,
-    /// Who asks
+    /// The account that asks; without it the directory is asked anonymously
     #[arg(long, value_name = "DN", requires = "secret_file")]
     pub(crate) bind_dn: Option<String>,
     /// File with that account's password
@@ -131,7 +131,7 @@ pub(crate) struct DirectoryAddArgs {
     /// Authority of the directory's certificate, where the system does not trust it (PEM)
     #[arg(long, value_name = "FILE")]
     pub(crate) directory_ca_file: Option<PathBuf>,
-    /// Filter of users, in place of the usual one
+    /// LDAP filter of the users, in place of the usual one
     #[arg(long)]
     pub(crate) filter: Option<String>,
 }

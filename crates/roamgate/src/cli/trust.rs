@@ -50,13 +50,13 @@ pub(crate) struct TrustCheckArgs {
     /// The certificate, with whatever else the device would show behind it (PEM or DER)
     #[arg(long, value_name = "FILE")]
     pub(crate) certificate: PathBuf,
-    /// Roots to judge by, in place of the site's
+    /// Roots to judge by, in place of the site's; may stand several times
     #[arg(long, value_name = "FILE")]
     pub(crate) roots: Vec<PathBuf>,
-    /// Intermediates to judge by
+    /// Intermediates to judge by; may stand several times
     #[arg(long, value_name = "FILE", requires = "roots")]
     pub(crate) intermediates: Vec<PathBuf>,
-    /// Revocation lists to judge by
+    /// Revocation list to judge by; may stand several times
     #[arg(long, value_name = "FILE", requires = "roots")]
     pub(crate) crl: Vec<PathBuf>,
     /// What a missing or stale revocation list means
@@ -90,13 +90,14 @@ pub(crate) struct TokenCheckArgs {
     /// File with the token; `-` reads standard input
     #[arg(value_name = "FILE")]
     pub(crate) token: PathBuf,
-    /// The tenant's key set (JSON), or the site's token signing certificate (PEM)
+    /// Keys to judge by, in place of the site's: a tenant's key set (JSON), or the site's token signing
+    /// certificate (PEM, as `key export token-signing` prints it)
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Option<PathBuf>,
-    /// The issuer that a tenant's token must name
+    /// The issuer that a tenant's token must name (needed with a key set)
     #[arg(long, requires = "keys")]
     pub(crate) issuer: Option<String>,
-    /// The audience that a tenant's token must name
+    /// The audience that a tenant's token must name (needed with a key set)
     #[arg(long, requires = "keys")]
     pub(crate) audience: Option<String>,
     /// The moment of judgement, for instance 2026-11-21T12:00:00Z; now unless named

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use runtime::tls::CertificateFiles;
+
 use crate::cli::ConfigCommand;
 use crate::config;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, chain};
 use crate::output::{self, Format};
 
 pub(crate) fn run(command: &ConfigCommand, format: Format) -> Result<(), Failure> {
@@ -60,18 +62,31 @@ fn check(file: &Path, format: Format) -> Result<(), Failure> {
     #[cfg(feature = "gateway")]
     if let Some(gateway) = &config.gateway {
         problems.extend(gateway.check().err().map(|error| error.to_string()));
-        for path in [&gateway.bundle, &gateway.certificate, &gateway.key] {
-            problems.extend(unreadable(path));
-        }
+        problems.extend(unreadable(&gateway.bundle));
+        problems.extend(unusable(&gateway.certificate, &gateway.key));
     }
     #[cfg(feature = "connector")]
     if let Some(connection_point) = &config.connection_point {
         problems.extend(unreadable(&connection_point.bundle));
+        for paths in [&connection_point.client_certificate, &connection_point.client_key] {
+            problems.extend(paths.paths().iter().filter_map(|path| unreadable(path)));
+        }
     }
     #[cfg(feature = "site")]
     if let Some(site) = &config.site {
         for path in [&site.database, &site.key_file] {
             problems.extend(unreadable(path));
+        }
+    }
+    #[cfg(feature = "site")]
+    if let Some(point) = &config.management_point {
+        match (&point.certificate, &point.key) {
+            (Some(certificate), Some(key)) => problems.extend(unusable(certificate, key)),
+            (Some(one), None) | (None, Some(one)) => problems.push(format!(
+                "{}: [management-point] needs both certificate and key, or neither",
+                one.display()
+            )),
+            (None, None) => {}
         }
     }
     if format == Format::Json {
@@ -90,6 +105,12 @@ fn check(file: &Path, format: Format) -> Result<(), Failure> {
 
 fn unreadable(path: &Path) -> Option<String> {
     std::fs::File::open(path).err().map(|error| format!("{}: {error}", path.display()))
+}
+
+/// What is wrong with a certificate and its key: one of the files, or that they do not belong together.
+fn unusable(certificate: &Path, key: &Path) -> Option<String> {
+    let files = CertificateFiles { certificate: certificate.to_owned(), key: key.to_owned() };
+    files.load().err().map(|error| chain(&error))
 }
 
 #[cfg(test)]

@@ -30,10 +30,14 @@ const FIELDS: &[Column] = &[
     ("Approval", "approval"),
     ("Approved by", "approved_by"),
     ("Blocked", "blocked"),
+    ("Blocked because", "block_note"),
+    ("Held as a copy", "clone_suspicion"),
     ("Method", "method"),
     ("Since", "method_since"),
     ("Because", "method_reason"),
     ("Not better", "methods_not_used"),
+    ("Fell back", "fell_back_at"),
+    ("Came back", "recovered_at"),
     ("Certificate", "certificate"),
     ("SHA-256", "certificate_sha256"),
     ("Client version", "client_version"),
@@ -77,12 +81,18 @@ pub(crate) async fn run(command: DeviceCommand, api: &Api, format: Format) -> Re
         DeviceCommand::List { state, .. } => {
             let query = state.map(|state| format!("?state={state}")).unwrap_or_default();
             let rows = api.get(&format!("devices{query}")).await?;
-            output::list(format, &rows, COLUMNS, "No devices. Let one register: `roamgate bulk-token new`.");
+            output::list(
+                format,
+                &rows,
+                COLUMNS,
+                "No such devices. To register one: `roamgate bulk-token new`.",
+            );
         }
         DeviceCommand::Show { device } => {
             let mut record = api.get(&format!("devices/{}", element(&device))).await?;
             if format == Format::Table {
                 flatten_methods(&mut record);
+                flatten_suspicion(&mut record);
             }
             output::record(format, &record, FIELDS);
         }
@@ -127,5 +137,37 @@ fn flatten_methods(record: &mut serde_json::Value) {
             let text = |member: &str| entry[member].as_str().unwrap_or_default().to_owned();
             *entry = json!(format!("{}: {}", text("method"), text("reason")));
         }
+    }
+}
+
+/// What was observed, and a line each for what differs: "key: 3F… and 9A…".
+fn flatten_suspicion(record: &mut serde_json::Value) {
+    let Some(suspicion) = record.get_mut("clone_suspicion").filter(|value| value.is_object()) else {
+        return;
+    };
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let mut lines = vec![text(&suspicion["evidence"])];
+    for difference in suspicion["differences"].as_array().into_iter().flatten() {
+        let (what, one, other) = (&difference["what"], &difference["one"], &difference["other"]);
+        lines.push(format!("{}: {} and {}", text(what), text(one), text(other)));
+    }
+    *suspicion = json!(lines);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_shown_with_what_differs() {
+        let mut record = json!({"clone_suspicion": {
+            "evidence": "one key in two places", "kind": "same-key",
+            "differences": [{"what": "name", "one": "PC1", "other": "PC2"}],
+        }});
+        flatten_suspicion(&mut record);
+        assert_eq!(record["clone_suspicion"], json!(["one key in two places", "name: PC1 and PC2"]));
+        let mut healthy = json!({"clone_suspicion": null});
+        flatten_suspicion(&mut healthy);
+        assert!(healthy["clone_suspicion"].is_null());
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{element, offline};
 use crate::api::Api;
 use crate::cli::{DirectoryCommand, TenantCommand, UserCommand};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::output::{self, Column, Format};
 
 const COLUMNS: &[Column] = &[
@@ -72,15 +72,14 @@ pub(crate) async fn run(command: TenantCommand, api: &Api, format: Format) -> Re
             output::record(format, &api.get(&path(&tenant)).await?, FIELDS);
         }
         TenantCommand::Verify { tenant } => {
-            output::record(
-                format,
-                &api.post(&format!("{}/verify", path(&tenant)), &json!({})).await?,
-                FIELDS,
-            );
+            let answer = api.post(&format!("{}/verify", path(&tenant)), &json!({})).await?;
+            output::record(format, &answer, FIELDS);
+            end(&answer)?;
         }
         TenantCommand::Sync { tenant, full } => {
             let answer = api.post(&format!("{}/sync", path(&tenant)), &json!({"full": full})).await?;
             output::record(format, &answer, FIELDS);
+            end(&answer)?;
         }
         TenantCommand::Disable { tenant } => act(api, &tenant, "disable", format).await?,
         TenantCommand::Enable { tenant } => act(api, &tenant, "enable", format).await?,
@@ -100,6 +99,14 @@ async fn act(api: &Api, tenant: &str, verb: &str, format: Format) -> Result<(), 
     let record = api.post(&format!("{}/{verb}", path(tenant)), &json!({})).await?;
     output::record(format, &record, &[("Tenant", "tenant_id"), ("Name", "name"), ("Enabled", "enabled")]);
     Ok(())
+}
+
+/// A run that met a problem ends so, when what is known has been printed.
+fn end(answer: &Value) -> Result<(), Failure> {
+    match answer["problem"].as_str() {
+        Some(problem) => Err(Failure::new(Exit::Problems, problem)),
+        None => Ok(()),
+    }
 }
 
 /// A GUID in any spelling, or the tenant's name.
@@ -146,7 +153,9 @@ pub(crate) async fn run_directory(
         }
         DirectoryCommand::Sync { directory, full } => {
             let path = format!("directories/{}/sync", element(&directory));
-            output::record(format, &api.post(&path, &json!({"full": full})).await?, DIRECTORY);
+            let answer = api.post(&path, &json!({"full": full})).await?;
+            output::record(format, &answer, DIRECTORY);
+            end(&answer)?;
         }
         DirectoryCommand::Remove { directory } => {
             let gone = api.delete(&format!("directories/{}", element(&directory))).await?;
@@ -163,7 +172,7 @@ pub(crate) async fn run_directory(
                     ("Missing in the tenants", "missing"),
                     ("What to do", "fix"),
                 ],
-                "No unit has computers that every tenant lacks.",
+                "No unit of a known directory (`roamgate directory list`) has computers that every tenant lacks.",
             );
         }
     }

@@ -1,5 +1,6 @@
 //! `roamgate trust`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -109,15 +110,33 @@ async fn add(
     format: Format,
 ) -> Result<(), Failure> {
     let password = password_file.map(|file| offline::read_secret(&file)).transpose()?;
+    let known = api.get("trust").await?;
+    let mut seen: BTreeSet<String> = known.as_array().into_iter().flatten().filter_map(id).collect();
     let mut added = Vec::new();
     for file in files {
         let body = json!({"file": read_file(file)?, "password": password});
-        let rows = api.post("trust", &body).await?;
-        added.extend(rows.as_array().cloned().unwrap_or_default());
+        let rows = api.post("trust", &body).await.map_err(|failure| of_file(failure, file))?;
+        // The site answers what the file holds; what it trusted before was not added.
+        let rows = rows.as_array().cloned().unwrap_or_default();
+        added.extend(rows.into_iter().filter(|row| id(row).is_none_or(|id| seen.insert(id))));
     }
     let columns = &COLUMNS[..5];
     output::list(format, &Value::Array(added), columns, "All of them were trusted before.");
     Ok(())
+}
+
+fn id(row: &Value) -> Option<String> {
+    row["id"].as_str().map(str::to_owned)
+}
+
+/// A refusal of what a file holds names the file: there may be several.
+fn of_file(failure: Failure, file: &Path) -> Failure {
+    match failure.exit {
+        Exit::Usage | Exit::Refused | Exit::Conflict => {
+            Failure { message: format!("{}: {}", file.display(), failure.message), ..failure }
+        }
+        _ => failure,
+    }
 }
 
 /// A file as the API takes it: base64.

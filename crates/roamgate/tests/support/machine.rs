@@ -33,7 +33,12 @@ impl Machine {
     pub(crate) fn new(lab: &Lab, name: &str) -> Self {
         let folder = lab.folder.path().join("machines").join(name);
         std::fs::create_dir_all(&folder).expect("a folder");
-        Self { name: name.to_owned(), state: folder.join("state"), folder, clock: PathBuf::from(lab.text("dir")).join("clock-offset") }
+        Self {
+            name: name.to_owned(),
+            state: folder.join("state"),
+            folder,
+            clock: PathBuf::from(lab.text("dir")).join("clock-offset"),
+        }
     }
 
     /// A private folder beside its state.

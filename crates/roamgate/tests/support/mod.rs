@@ -83,14 +83,19 @@ impl Lab {
 
     /// Runs an operator command, whatever comes of it.
     pub(crate) fn try_operator(&self, words: &[&str]) -> Output {
-        Command::new(roamgate())
+        self.operator_command(words).output().expect("the command runs")
+    }
+
+    /// An operator command that is yet to be run.
+    pub(crate) fn operator_command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(roamgate());
+        command
             .args(words)
             .args(["--output", "json"])
             .env("ROAMGATE_CONTEXT", self.folder.path().join("context.toml"))
             // An operator's clock goes with everybody's.
-            .env("ROAMGATE_CLOCK_OFFSET_FILE", self.clock())
-            .output()
-            .expect("the command runs")
+            .env("ROAMGATE_CLOCK_OFFSET_FILE", self.clock());
+        command
     }
 
     /// The file by which everybody's clock is moved, see [`write_clock`].

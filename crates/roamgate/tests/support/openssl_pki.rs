@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::run;
+/// From before the recordings to long after any story.
+const WHILE_IT_LASTS: [&str; 2] = ["20260101000000Z", "20360101000000Z"];
 
 /// Files of the PKI.
 pub(crate) struct Pki {
@@ -28,33 +29,13 @@ impl Pki {
         runtime::config::private_dir::create(folder).expect("a folder");
         let pki = Self { folder: folder.to_owned(), name: name.to_owned() };
         let ca = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n";
-        pki.make_key("root");
-        pki.make_key("issuing");
-        std::fs::write(pki.file("ca.ext"), ca).expect("a file");
-        pki.request("root", &format!("/O={name}/CN={name} Root"));
-        pki.openssl(&[
-            "x509", "-req", "-in", "root.csr", "-signkey", "root.key", "-days", "3650", "-extfile", "ca.ext",
-            "-out", "root.pem",
-        ]);
-        pki.request("issuing", &format!("/O={name}/CN={name} Issuing"));
-        pki.openssl(&[
-            "x509",
-            "-req",
-            "-in",
-            "issuing.csr",
-            "-CA",
-            "root.pem",
-            "-CAkey",
-            "root.key",
-            "-set_serial",
-            "0x1001",
-            "-days",
-            "3650",
-            "-extfile",
-            "ca.ext",
-            "-out",
-            "issuing.pem",
-        ]);
+        for (file, title, signer) in [("root", "Root", None), ("issuing", "Issuing", Some("root"))] {
+            pki.make_key(file);
+            pki.request(file, &format!("/O={name}/CN={name} {title}"));
+            pki.sign(file, signer, 0x1000, ca, WHILE_IT_LASTS);
+            std::fs::rename(pki.file(&format!("{file}.leaf")), pki.file(&format!("{file}.pem")))
+                .expect("a file");
+        }
         let both =
             ["root.pem", "issuing.pem"].map(|file| std::fs::read_to_string(pki.file(file)).expect("PEM"));
         std::fs::write(pki.authorities(), both.concat()).expect("a file");
@@ -71,82 +52,71 @@ impl Pki {
         format!("{} Issuing", self.name)
     }
 
-    /// A client certificate that counts from now for ten years.
+    /// A client certificate that counts.
     pub(crate) fn client(&self, name: &str, serial: u32) -> Issued {
-        self.issue(name, serial, "clientAuth")
+        self.issue(name, serial, "clientAuth", WHILE_IT_LASTS)
     }
 
-    /// A client certificate that has ended. Only `openssl ca` makes one with an end in the past.
+    /// A client certificate that has ended.
     pub(crate) fn ended_client(&self, name: &str, serial: u32) -> Issued {
-        let file = format!("{name}-{serial:x}");
-        self.make_key(&file);
-        self.request(&file, &format!("/CN={name}"));
-        std::fs::write(self.file("ended.index"), "").expect("a file");
-        std::fs::write(self.file("ended.serial"), format!("{serial:04X}\n")).expect("a file");
-        let config = "[ca]\ndefault_ca=own\n[own]\ndatabase=ended.index\nserial=ended.serial\nnew_certs_dir=.\n\
-            default_md=sha256\npolicy=any\nx509_extensions=leaf\n[any]\ncommonName=supplied\n[leaf]\n\
-            basicConstraints=CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n\
-            authorityKeyIdentifier=keyid\n";
-        std::fs::write(self.file("ended.cnf"), config).expect("a file");
-        let (request, leaf) = (format!("{file}.csr"), format!("{file}.leaf"));
-        self.openssl(&[
-            "ca",
-            "-batch",
-            "-notext",
-            "-config",
-            "ended.cnf",
-            "-cert",
-            "issuing.pem",
-            "-keyfile",
-            "issuing.key",
-            "-startdate",
-            "20240101000000Z",
-            "-enddate",
-            "20250101000000Z",
-            "-in",
-            &request,
-            "-out",
-            &leaf,
-        ]);
-        self.with_issuer(&file)
+        self.issue(name, serial, "clientAuth", ["20240101000000Z", "20250101000000Z"])
     }
 
     /// A server certificate for this host.
     pub(crate) fn server(&self, serial: u32) -> Issued {
-        self.issue("localhost", serial, "serverAuth")
+        self.issue("localhost", serial, "serverAuth", WHILE_IT_LASTS)
     }
 
-    fn issue(&self, name: &str, serial: u32, usage: &str) -> Issued {
+    fn issue(&self, name: &str, serial: u32, usage: &str, dates: [&str; 2]) -> Issued {
         let file = format!("{name}-{serial:x}");
         self.make_key(&file);
         self.request(&file, &format!("/CN={name}"));
-        let config = format!("{file}.ext");
         let extensions = format!(
             "basicConstraints=CA:FALSE\nkeyUsage=critical,digitalSignature,keyEncipherment\nextendedKeyUsage={usage}\n\
              subjectAltName=DNS:{name},IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n"
         );
-        std::fs::write(self.file(&config), extensions).expect("a file");
-        let (request, leaf) = (format!("{file}.csr"), format!("{file}.leaf"));
-        let serial = format!("0x{serial:x}");
-        self.openssl(&[
-            "x509",
-            "-req",
+        self.sign(&file, Some("issuing"), serial, &extensions, dates);
+        self.with_issuer(&file)
+    }
+
+    /// Signs a request into `FILE.leaf`: by an authority, or by its own key. `openssl ca` is the one of its
+    /// tools that takes both dates.
+    fn sign(&self, file: &str, signer: Option<&str>, serial: u32, extensions: &str, [from, to]: [&str; 2]) {
+        let name = |end: &str| format!("{file}.{end}");
+        std::fs::write(self.file(&name("index")), "").expect("a file");
+        std::fs::write(self.file(&name("serial")), format!("{serial:04X}\n")).expect("a file");
+        let config = format!(
+            "[ca]\ndefault_ca=own\n[own]\ndatabase={file}.index\nserial={file}.serial\nnew_certs_dir=.\n\
+             default_md=sha256\npolicy=any\nx509_extensions=extensions\n[any]\norganizationName=optional\n\
+             commonName=supplied\n[extensions]\n{extensions}"
+        );
+        std::fs::write(self.file(&name("cnf")), config).expect("a file");
+        let signer = signer.unwrap_or(file);
+        let (config, request, out, key) = (name("cnf"), name("csr"), name("leaf"), format!("{signer}.key"));
+        let certificate = format!("{signer}.pem");
+        let mut words = vec![
+            "ca",
+            "-batch",
+            "-notext",
+            "-config",
+            &config,
+            "-keyfile",
+            &key,
+            "-startdate",
+            from,
+            "-enddate",
+            to,
             "-in",
             &request,
-            "-CA",
-            "issuing.pem",
-            "-CAkey",
-            "issuing.key",
-            "-set_serial",
-            &serial,
-            "-days",
-            "3650",
-            "-extfile",
-            &config,
             "-out",
-            &leaf,
-        ]);
-        self.with_issuer(&file)
+            &out,
+        ];
+        if signer == file {
+            words.push("-selfsign")
+        } else {
+            words.extend(["-cert", &certificate])
+        }
+        self.openssl(&words);
     }
 
     fn with_issuer(&self, file: &str) -> Issued {
@@ -183,13 +153,14 @@ impl Pki {
         std::fs::write(self.file(&file("index")), index).expect("a file");
         std::fs::write(self.file(&file("number")), format!("{number:02X}\n")).expect("a file");
         let config = format!(
-            "[ca]\ndefault_ca=own\n[own]\ndatabase={}\ncrlnumber={}\ndefault_md=sha256\ndefault_crl_days=365\n\
+            "[ca]\ndefault_ca=own\n[own]\ndatabase={}\ncrlnumber={}\ndefault_md=sha256\n\
              crl_extensions=crl\n[crl]\nauthorityKeyIdentifier=keyid\n",
             file("index"),
             file("number")
         );
         std::fs::write(self.file(&file("cnf")), config).expect("a file");
         let (certificate, key) = (format!("{authority}.pem"), format!("{authority}.key"));
+        let [from, to] = WHILE_IT_LASTS;
         self.openssl(&[
             "ca",
             "-gencrl",
@@ -199,22 +170,20 @@ impl Pki {
             &certificate,
             "-keyfile",
             &key,
+            "-crl_lastupdate",
+            from,
+            "-crl_nextupdate",
+            to,
             "-out",
             &file("crl"),
         ]);
         self.file(&file("crl"))
     }
 
+    /// A key as PKCS#8, readable by its owner alone.
     fn make_key(&self, name: &str) {
-        let file = format!("{name}.key");
-        self.openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &file]);
-        // As openssl's own tools write it, and as a store of ours wants it: readable by its owner alone.
-        let text = run(
-            Command::new("openssl").args(["pkcs8", "-topk8", "-nocrypt", "-in"]).arg(self.file(&file)),
-            b"",
-        );
-        std::fs::remove_file(self.file(&file)).expect("a file");
-        runtime::config::private_file::write(&self.file(&file), text).expect("a file");
+        let (key, curve) = (format!("{name}.key"), "ec_paramgen_curve:P-256");
+        self.openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", curve, "-out", &key]);
     }
 
     fn request(&self, name: &str, subject: &str) {
@@ -223,7 +192,9 @@ impl Pki {
     }
 
     fn openssl(&self, words: &[&str]) {
-        run(Command::new("openssl").args(words).current_dir(&self.folder), b"");
+        let output =
+            Command::new("openssl").args(words).current_dir(&self.folder).output().expect("openssl runs");
+        assert!(output.status.success(), "openssl {words:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// A file of its folder.

@@ -1,6 +1,8 @@
 //! A whole site in this process, on a clock of the test's own: site, management point, site
 //! link, gateway and connection point, joined by real sockets.
 
+#![allow(dead_code, reason = "each test uses a part")]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -14,6 +16,8 @@ use site::{By, InitConfig, NewConnector, NewGateway, NewRole, RoleMode, Site};
 pub(crate) struct Whole {
     pub(crate) site: Site,
     pub(crate) gateway: SocketAddr,
+    /// The management point's plain address.
+    pub(crate) inside: SocketAddr,
     pub(crate) role: RoleId,
     /// The gateway's certificate, which devices must trust.
     pub(crate) gateway_certificate_pem: String,
@@ -60,6 +64,7 @@ impl Whole {
             management_point::Options { approve_everything: true },
         )
         .expect("a management point");
+        let inside = bound.address();
         let management_point = bound.tls_address().expect("a free port for HTTPS");
         tokio::spawn(bound.run(drain.clone()));
         let link = console::SiteLinkConfig { listen: any, ..console::SiteLinkConfig::default() };
@@ -118,8 +123,15 @@ impl Whole {
         let bound = connector::ConnectionPoint::bind(&config, clock.clone()).expect("a connection point");
         tokio::spawn(bound.run(drain.clone()));
 
-        let whole =
-            Self { site, gateway, role, gateway_certificate_pem: certificate.pem(), drain, _folder: folder };
+        let whole = Self {
+            site,
+            gateway,
+            inside,
+            role,
+            gateway_certificate_pem: certificate.pem(),
+            drain,
+            _folder: folder,
+        };
         whole.wait_until_connected().await;
         whole
     }
@@ -127,6 +139,11 @@ impl Whole {
     /// The external base address at the door that takes tokens.
     pub(crate) fn outside(&self) -> String {
         format!("https://localhost:{}/CCM_Proxy_ServerAuth/{}", self.gateway.port(), self.role)
+    }
+
+    /// The external base address at the door that takes client certificates.
+    pub(crate) fn outside_by_certificate(&self) -> String {
+        format!("https://localhost:{}/CCM_Proxy_MutualAuth/{}", self.gateway.port(), self.role)
     }
 
     async fn wait_until_connected(&self) {
@@ -144,6 +161,23 @@ impl Whole {
             }
         };
         tokio::time::timeout(Duration::from_secs(30), connected).await.expect("the gateway gets a tunnel");
+    }
+
+    /// Waits until the gateway has what the site says now.
+    pub(crate) async fn wait_for_newest_version(&self) {
+        let newest = self.site.current_snapshot().version;
+        let known = async {
+            loop {
+                let known = self.site.acknowledgements(newest).await.expect("gateways");
+                if known.waiting.is_empty() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), known)
+            .await
+            .expect("the gateway gets the newest version");
     }
 
     /// Ends everything.

@@ -94,9 +94,12 @@ pub enum ClientSettingsError {
         /// What was given.
         value: String,
     },
-    /// The priority is out of bounds or in use.
-    #[error("priority {0} is in use, or not one of 1 to {last}", last = DEFAULT_PRIORITY - 1)]
+    /// The priority is out of bounds.
+    #[error("priority {0} is not one of 1 to {last}", last = DEFAULT_PRIORITY - 1)]
     Priority(u32),
+    /// The priority is in use.
+    #[error("priority {0} is in use")]
+    PriorityTaken(u32),
     /// No such collection.
     #[error("there is no collection {0:?}")]
     UnknownCollection(String),
@@ -187,9 +190,11 @@ fn free_priority(tx: &mut dyn Tx, wanted: Option<u32>, own: Option<u32>) -> Resu
         let last = others.iter().map(|object| object.priority).max().unwrap_or_default();
         return free_priority(tx, Some(last + PRIORITY_STEP), own);
     };
-    let taken = own != Some(wanted) && others.iter().any(|object| object.priority == wanted);
-    if taken || !(1..DEFAULT_PRIORITY).contains(&wanted) {
+    if !(1..DEFAULT_PRIORITY).contains(&wanted) {
         return Err(ClientSettingsError::Priority(wanted));
+    }
+    if own != Some(wanted) && others.iter().any(|object| object.priority == wanted) {
+        return Err(ClientSettingsError::PriorityTaken(wanted));
     }
     Ok(wanted)
 }

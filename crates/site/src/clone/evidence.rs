@@ -21,11 +21,14 @@ const NAME_WINDOW: Duration = Duration::from_mins(15);
 const CLOCK_CHANGES: usize = 4;
 const CLOCK_WINDOW: Duration = Duration::from_mins(30);
 /// How far two clocks differ at least: more than any request is under way.
-const CLOCK_DIFFERENCE_MS: u64 = 5 * 60 * 1000;
+const CLOCK_DIFFERENCE_MS: i64 = 5 * 60 * 1000;
 /// Changes between two keys of one hardware in [`PAIR_WINDOW`]. Two systems on one machine are
 /// started in turn, too, and nobody starts them that often.
 const PAIR_CHANGES: usize = 6;
 const PAIR_WINDOW: Duration = Duration::from_hours(4);
+/// How far the clock of one side may wander meanwhile: more than a request is under way, less than delays
+/// that somebody makes up by hand, or that a bad line has, differ.
+const CLOCK_SPREAD_MS: u64 = 60 * 1000;
 /// Facts that are remembered of one key.
 pub(super) const FACTS: usize = 12;
 
@@ -42,29 +45,55 @@ pub(crate) struct Side {
 struct Trail {
     last: Option<SeenVia>,
     last_at: Timestamp,
-    /// The clock last measured on each side.
-    inside_ms: Option<i64>,
-    outside_ms: Option<i64>,
+    /// The clock as measured on each side, for as long as it has stayed where it is.
+    inside: Option<Clock>,
+    outside: Option<Clock>,
     /// When the side changed, and the clock with it.
     changes: VecDeque<Timestamp>,
+}
+
+/// A clock that stays where it is: the slowest and the fastest measurement.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    slowest_ms: i64,
+    fastest_ms: i64,
+}
+
+impl Clock {
+    /// This clock with one measurement more; `None`: it is another one.
+    fn with(self, skew_ms: i64) -> Option<Self> {
+        let wider =
+            Self { slowest_ms: self.slowest_ms.min(skew_ms), fastest_ms: self.fastest_ms.max(skew_ms) };
+        (wider.fastest_ms.abs_diff(wider.slowest_ms) <= CLOCK_SPREAD_MS).then_some(wider)
+    }
 }
 
 impl Trail {
     /// Takes a contact; answers what makes the key suspect.
     fn note(&mut self, side: Side) -> Option<Vec<Difference>> {
+        self.last_at = side.at;
+        // What says nothing of a clock is no evidence, and both roads in turn by themselves are none: a
+        // client may use both at once.
+        let skew_ms = side.skew_ms?;
         let clock = match side.via {
-            SeenVia::Intranet => &mut self.inside_ms,
-            SeenVia::Gateway => &mut self.outside_ms,
+            SeenVia::Intranet => &mut self.inside,
+            SeenVia::Gateway => &mut self.outside,
         };
-        *clock = side.skew_ms.or(*clock);
+        let stayed = clock.map(|clock| clock.with(skew_ms));
+        let first = Clock { slowest_ms: skew_ms, fastest_ms: skew_ms };
+        *clock = stayed.flatten().or(Some(first));
+        if stayed.is_some_and(|stayed| stayed.is_none()) {
+            // A clock that was set, or a delay: what was counted before was no second clock.
+            self.changes.clear();
+        }
         let moved = self.last.is_some_and(|last| last != side.via);
-        (self.last, self.last_at) = (Some(side.via), side.at);
+        self.last = Some(side.via);
         if !moved {
             return None;
         }
-        // Both roads in turn are no evidence by themselves: a client may use both at once.
-        let (inside, outside) = self.inside_ms.zip(self.outside_ms)?;
-        if inside.abs_diff(outside) <= CLOCK_DIFFERENCE_MS {
+        let (inside, outside) = self.inside.zip(self.outside)?;
+        // A gateway that holds requests back makes a clock look slow, never fast.
+        if outside.slowest_ms.saturating_sub(inside.fastest_ms) <= CLOCK_DIFFERENCE_MS {
             return None;
         }
         keep(&mut self.changes, side.at, CLOCK_WINDOW);
@@ -74,7 +103,7 @@ impl Trail {
         self.changes.clear();
         Some(vec![
             difference("place", SeenVia::Intranet.as_str(), SeenVia::Gateway.as_str()),
-            difference("clock", &seconds(inside), &seconds(outside)),
+            difference("clock", &seconds(inside.fastest_ms), &seconds(outside.slowest_ms)),
         ])
     }
 }
@@ -239,6 +268,37 @@ mod tests {
         }
         let differences = found.unwrap();
         assert!(differences.contains(&difference("clock", "-540 s off", "2 s off")), "{differences:?}");
+    }
+
+    #[test]
+    fn a_delay_on_the_way_through_a_gateway_makes_no_second_clock() {
+        // Held back for ever as long, or for ten minutes and more at a venture.
+        assert_eq!(alternate(60, [Some(0), Some(-600)], 1000), None);
+        let mut trail = Trail::default();
+        for n in 0..1000_i64 {
+            let (via, skew) =
+                [(SeenVia::Intranet, 0), (SeenVia::Gateway, -600 - n * 37 % 900)][usize::from(n % 2 == 1)];
+            assert!(trail.note(side(n * 30, via, Some(skew))).is_none(), "{n}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_does_not_stay_where_it_is_is_no_second_clock() {
+        // Inside, too, somebody may hold requests back, but hardly by the same time to within a minute.
+        let mut trail = Trail::default();
+        for n in 0..1000_i64 {
+            let (via, skew) =
+                [(SeenVia::Intranet, -600 - n * 37 % 900), (SeenVia::Gateway, 0)][usize::from(n % 2 == 1)];
+            assert!(trail.note(side(n * 30, via, Some(skew))).is_none(), "{n}");
+        }
+        // Small changes of the way are no change of the clock.
+        let mut trail = Trail::default();
+        let found = (0..100_i64).find(|n| {
+            let (via, skew) =
+                [(SeenVia::Intranet, -600 - n % 7), (SeenVia::Gateway, n % 9)][usize::from(n % 2 == 1)];
+            trail.note(side(n * 30, via, Some(skew))).is_some()
+        });
+        assert_eq!(found, Some(4));
     }
 
     fn facts(list: &[(i64, &str, &str)]) -> Option<&'static str> {

@@ -97,6 +97,12 @@ stmt! {
         "UPDATE device SET name = $2, name_key = $3, fqdn = $4, hardware_id = $5, encryption_certificate = $6,
             client_version = $7, signs_requests = CASE WHEN signs_requests = 1 THEN 1 ELSE $8 END
          WHERE client_id = $1";
+    MOVE_HARDWARE (Bytes, Text, Int) -> () =
+        "UPDATE device SET hardware_since = CASE WHEN hardware_known = $2 THEN hardware_since ELSE $3 END,
+            hardware_known = $2
+         WHERE client_id = $1";
+    LOSE_HARDWARE (Bytes, Text) -> () = "UPDATE device SET hardware_known = $2 WHERE client_id = $1";
+    FIND_HARDWARE_SINCE (Bytes) -> (OptInt) = "SELECT hardware_since FROM device WHERE client_id = $1";
     SET_CREDENTIALS (Bytes, Text, Text, Int, Text, OptInt, OptText, OptBytes, OptBytes, OptBytes, OptBytes, OptText,
         OptInt, OptText) -> () =
         "UPDATE device SET method = $2, method_reason = $3, method_since = $4, methods_refused = $5,
@@ -291,6 +297,29 @@ pub(crate) fn update_facts(tx: &mut dyn Tx, device: &Device) -> Result<(), DbErr
         device.signs_requests.into(),
     ];
     tx.exec(&UPDATE_FACTS, &values).map(drop)
+}
+
+/// Notes since when a device has claimed the hardware that it claims now. One that claims none for a while and
+/// then the same again has had it all the time.
+pub(crate) fn move_hardware(
+    tx: &mut dyn Tx,
+    before: &Device,
+    now_claims: Option<&str>,
+    now: Timestamp,
+) -> Result<(), DbError> {
+    let claimed = before.hardware_id.as_deref();
+    match (claimed, now_claims) {
+        (Some(lost), None) => tx.exec(&LOSE_HARDWARE, &[before.id.into(), lost.into()]).map(drop),
+        (_, Some(claims)) if claimed != now_claims => {
+            tx.exec(&MOVE_HARDWARE, &[before.id.into(), claims.into(), now.into()]).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// When a record changed to the hardware id that it claims; `None`: it has had it from its beginning.
+pub(crate) fn hardware_since(tx: &mut dyn Tx, id: ClientId) -> Result<Option<Timestamp>, DbError> {
+    tx.query_opt(&FIND_HARDWARE_SINCE, &[id.into()])?.map_or(Ok(None), |row| row.get(0))
 }
 
 /// How the device proves itself, with what, and why.

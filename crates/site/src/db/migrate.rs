@@ -21,6 +21,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, name: "policy", text: include_str!("migrations/0003_policy.sql") },
     Migration { version: 4, name: "trust", text: include_str!("migrations/0004_trust.sql") },
     Migration { version: 5, name: "credential", text: include_str!("migrations/0005_credential.sql") },
+    Migration { version: 6, name: "claim", text: include_str!("migrations/0006_claim.sql") },
 ];
 
 /// The words of SQLite. Integers are 64 bits wide there whatever they are called, and `STRICT`

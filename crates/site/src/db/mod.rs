@@ -37,6 +37,7 @@ pub(crate) mod tenant;
 mod tests;
 pub(crate) mod trust;
 pub(crate) mod user;
+pub(crate) mod user_key;
 
 use std::path::Path;
 
@@ -165,6 +166,7 @@ pub(crate) fn registered() -> impl Iterator<Item = &'static Stmt> {
         tenant::STATEMENTS,
         trust::STATEMENTS,
         user::STATEMENTS,
+        user_key::STATEMENTS,
     ];
     modules.into_iter().flatten().copied()
 }

@@ -6,6 +6,7 @@ use proto::time::Timestamp;
 use serde_json::json;
 
 use super::admit::{approve_by_rule, readmit_by_rule};
+use super::user::hold_for_user;
 use super::{Asked, NewRegistration, RegistrationError};
 use crate::approval::Decision;
 use crate::audit::Scribe;
@@ -45,6 +46,7 @@ pub(super) fn renew_device(
     };
     let preference = resolve_for(tx, Some(known.id))?.preference();
     let before = choose_method(&mut device, asked, &preference, scribe.now);
+    db::device::move_hardware(tx, known, device.hardware_id.as_deref(), scribe.now)?;
     db::device::update_facts(tx, &device)?;
     db::device::set_credentials(tx, &device)?;
     if let Some(before) = before {
@@ -64,6 +66,7 @@ pub(super) fn renew_device(
         mark_rivals(tx, scribe, &device, "device.conflict")?;
     }
     approve_by_rule(tx, scribe, &mut device, decision)?;
+    hold_for_user(tx, scribe, &mut device, decision)?;
     readmit_by_rule(tx, scribe, asked.settings, &device, decision)?;
     Ok((device, before))
 }

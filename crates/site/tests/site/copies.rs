@@ -103,14 +103,53 @@ async fn one_key_in_two_places_with_two_clocks_is_held() {
     let test = TestSite::new().await;
     let id = register(&test, device(1)).await;
     for round in 0..8 {
-        let (via, skew) = [(SeenVia::Intranet, 0), (SeenVia::Gateway, -1200)][round % 2];
+        let (via, skew) = [(SeenVia::Intranet, -1200), (SeenVia::Gateway, 0)][round % 2];
         test.site.record_contact(id, contact(via, Some(skew)));
         test.site.upkeep().await.unwrap();
         test.advance(60);
     }
     let suspicion = record(&test, id).await.clone_suspicion.unwrap();
     let clock = suspicion.differences.iter().find(|difference| difference.what == "clock").unwrap();
-    assert_eq!((clock.one.as_str(), clock.other.as_str()), ("0 s off", "-1200 s off"));
+    assert_eq!((clock.one.as_str(), clock.other.as_str()), ("-1200 s off", "0 s off"));
+}
+
+#[tokio::test]
+async fn a_gateway_that_holds_requests_back_takes_no_device_out() {
+    let test = TestSite::new().await;
+    let id = register(&test, device(1)).await;
+    for round in 0..40 {
+        let (via, skew) = [(SeenVia::Intranet, 0), (SeenVia::Gateway, -1200)][round % 2];
+        test.site.record_contact(id, contact(via, Some(skew)));
+        test.site.upkeep().await.unwrap();
+        test.advance(60);
+    }
+    assert!(record(&test, id).await.may_operate());
+}
+
+#[tokio::test]
+async fn an_approved_device_that_moves_to_anothers_hardware_is_held_alone() {
+    let test = TestSite::new().await;
+    let thief = register(&test, device(2)).await;
+    let victim = register(&test, device(1)).await;
+    test.advance(600);
+    let claim = NewRegistration { hardware_id: device(1).hardware_id, ..device(2) };
+    assert_eq!(register(&test, claim).await, thief);
+    // The victim's own id is away for a moment, and not lost by that.
+    test.advance(600);
+    register(&test, NewRegistration { hardware_id: None, ..device(1) }).await;
+    register(&test, device(1)).await;
+    for round in 0..40 {
+        test.site.record_contact([victim, thief][round % 2], contact(SeenVia::Gateway, None));
+        test.site.upkeep().await.unwrap();
+        test.advance(600);
+    }
+    assert!(record(&test, victim).await.may_operate());
+    let held = record(&test, thief).await;
+    assert_eq!(held.approval, Approval::Held);
+    let suspicion = held.clone_suspicion.unwrap();
+    assert_eq!((suspicion.kind, suspicion.other), (CloneKind::SameHardware, Some(victim)));
+    test.site.settle_conflict(&anna(), thief).await.unwrap();
+    assert!(record(&test, thief).await.may_operate() && record(&test, victim).await.may_operate());
 }
 
 #[tokio::test]

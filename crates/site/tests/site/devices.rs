@@ -53,6 +53,10 @@ async fn a_device_comes_back_by_its_key_within_the_window_and_after_it_by_an_ope
     let test = TestSite::new().await;
     let id = registered(&test, 1).await;
     test.site.confirm_registration(None, id, "", true).await.unwrap();
+    let early = test.site.readmit_device(&anna(), id).await.unwrap_err();
+    assert!(matches!(early, DeviceError::NoReadmission { .. }), "it may come back by itself");
+    let healthy = test.site.settle_conflict(&anna(), id).await.unwrap_err();
+    assert!(matches!(healthy, DeviceError::NothingToSettle(_)), "nothing is marked");
     test.advance((90 + 179) * DAY);
     test.site.confirm_registration(None, id, "", true).await.unwrap();
     test.advance((90 + 180) * DAY);

@@ -42,7 +42,7 @@ pub(super) async fn walk(host: &Host, walk: &mut Walk) {
     walk_tenants(host, walk).await;
     walk_directories(host, walk).await;
     walk_collections(walk).await;
-    walk_device(walk).await;
+    walk_device(host, walk).await;
 
     let expected = walk.call("POST", "/expected-devices", "", Some(json!({"name": "PC9"})), 201).await;
     assert_eq!(walk.get("/expected-devices", "").await[0]["name"], "PC9");
@@ -179,12 +179,14 @@ async fn walk_collections(walk: &mut Walk) {
     assert_eq!(walk.get("/collections", "").await[0]["name"], "All devices");
 }
 
-async fn walk_device(walk: &mut Walk) {
+async fn walk_device(host: &Host, walk: &mut Walk) {
     let held = walk.call("POST", "/devices/{device}/hold", "PC1", Some(json!({})), 200).await;
     assert_eq!(held["approval"], "held");
-    walk.call("POST", "/devices/{device}/readmit", "PC1", Some(json!({})), 200).await;
-    walk.call("POST", "/devices/{device}/settle", "PC1", Some(json!({})), 200).await;
+    walk.call("POST", "/devices/{device}/readmit", "PC1", Some(json!({})), 409).await;
+    walk.call("POST", "/devices/{device}/settle", "PC1", Some(json!({})), 409).await;
     assert_eq!(walk.get("/stranded-devices", "").await, json!([]));
+    let id = walk.get("/devices/{device}", "PC1").await["client_id"].as_str().unwrap().parse().unwrap();
+    host.site.confirm_registration(None, id, "", true).await.unwrap();
     let expiring = walk.get("/expiring-credentials?days=400", "").await;
     assert_eq!((&expiring[0]["name"], &expiring[0]["credential"]), (&json!("PC1"), &json!("self-prove")));
     walk.called.insert(("GET".into(), "/expiring-credentials".into()));

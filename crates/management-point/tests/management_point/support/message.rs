@@ -71,6 +71,17 @@ pub(crate) fn registration_with(
     time: Timestamp,
     proposed: Option<ClientId>,
 ) -> String {
+    registration_by(agent(), device, key_type, properties, time, proposed)
+}
+
+fn registration_by(
+    agent: Agent,
+    device: &TestDevice,
+    key_type: KeyType,
+    properties: &[(&str, &str)],
+    time: Timestamp,
+    proposed: Option<ClientId>,
+) -> String {
     let certificate = ClientCertificate { der: device.certificate.clone(), key_type };
     let property = |(name, value): &(&str, &str)| Property { name: (*name).into(), value: (*value).into() };
     let details = RegistrationDetails {
@@ -83,10 +94,21 @@ pub(crate) fn registration_with(
         hash_algorithm: HashAlgorithm::Sha256WithRsa,
         client_id: proposed,
         time,
-        agent: agent(),
+        agent,
         kind: RegistrationKind::Registration(Box::new(details)),
     };
     ClientRegistrationRequest::sign(data, &device.key).to_xml()
+}
+
+/// A registration by another client than ours, which signs no requests.
+pub(crate) fn registration_of_another_client(
+    device: &TestDevice,
+    key_type: KeyType,
+    properties: &[(&str, &str)],
+    time: Timestamp,
+) -> String {
+    let agent = Agent { identity: "CCM".into(), ..agent() };
+    registration_by(agent, device, key_type, properties, time, None)
 }
 
 /// A confirmation in the name of this id, signed by this device.

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 pub(crate) use device::{TestDevice, Token, devices, fresh_id};
 pub(crate) use http::{Answer, Ask, send_head, send_raw};
 pub(crate) use message::{confirmation_body, heartbeat, location, registration_body, request_assignments};
-pub(crate) use message::{registration_with, user_assignments};
+pub(crate) use message::{registration_of_another_client, registration_with, user_assignments};
 pub(crate) use tls::TlsClient;
 
 /// Shortly before the recordings were made: 2026-11-21T11:15:30Z.
