@@ -954,9 +954,15 @@ impl Table {
         let name = &one.machine.name;
         story.set_up(&one.machine, from, &one.words).unwrap_or_else(|why| panic!("{mode}: {name}: {why}"));
         assert_eq!(one.machine.record(&story.lab)["method"], Method::SiteToken.to_string());
-        let said = outcome(&one.machine.run(&["user-policy"])).unwrap_or_else(|why| panic!("{mode}: {name}: {why}"));
+        let said =
+            outcome(&one.machine.run(&["user-policy"])).unwrap_or_else(|why| panic!("{mode}: {name}: {why}"));
         assert!(said.contains("1 in force"), "{said}");
-        self.note(mode, (Method::EntraUser, Join::Domain, from), Scenario::User, "the user's policy is in force");
+        self.note(
+            mode,
+            (Method::EntraUser, Join::Domain, from),
+            Scenario::User,
+            "the user's policy is in force",
+        );
         for method in [Method::Certificate, Method::EntraDevice, Method::SiteToken] {
             for from in FROM {
                 let machine = devices.get(method, from);
@@ -1011,7 +1017,9 @@ impl Table {
             } else {
                 // A tenant's token is not sent where anybody can read it; what the management point would
                 // answer stands in its own tests, over a real socket (`combination`).
-                format!("not even tried over plain HTTP ({why}); the answer to it: management-point/tests, `combination`")
+                format!(
+                    "not even tried over plain HTTP ({why}); the answer to it: management-point/tests, `combination`"
+                )
             };
             assert!(method != Method::Certificate || why == fact, "{record}");
             self.note(mode, (method, Join::Hybrid, From::Inside), Scenario::Device, &how);

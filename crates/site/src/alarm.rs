@@ -243,7 +243,8 @@ fn misplaced_role(role: &Role) -> Option<Alarm> {
         ),
         _ => return None,
     };
-    let fix = "roamgate role set ROLE --mode ehttp --internal-url https://HOST:PORT, or --gateway-traffic off.";
+    let fix =
+        "roamgate role set ROLE --mode ehttp --internal-url https://HOST:PORT, or --gateway-traffic off.";
     Some(Alarm::new("role", role.name.clone(), text, fix))
 }
 

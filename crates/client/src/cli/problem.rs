@@ -281,6 +281,13 @@ impl Advice {
                     "Bring the device inside once, or give it a new bulk registration token: `roamgate-client register --regtoken-file FILE`.",
                 ),
             ),
+            RequestError::PlainOnly => Self::plain(
+                Exit::Unreachable,
+                "location::plain-only",
+                Some(
+                    "Name the management point's HTTPS address with --inside, or switch it to enhanced HTTP: `roamgate role set ROLE --mode ehttp`.",
+                ),
+            ),
             RequestError::NoIdentity(_) => Self::plain(
                 Exit::Refused,
                 "identity::none",

@@ -31,6 +31,9 @@ pub enum RequestError {
         "the device has no token to show: neither a self-prove token that still counts nor a bulk registration token"
     )]
     NoProof,
+    /// A token is shown by HTTPS alone, and inside only plain HTTP is known.
+    #[error("the management point inside is known by plain HTTP only, where no token is shown, and no gateway is known")]
+    PlainOnly,
     /// Nothing at all to prove the device with; why not, method by method.
     #[error("there is nothing to prove this device with: {0}")]
     NoIdentity(String),

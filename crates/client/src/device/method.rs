@@ -333,7 +333,8 @@ impl Device {
             }
             Method::EntraDevice | Method::EntraUser => {
                 let refused = match error {
-                    RequestError::NoProof => true,
+                    // The registered key signs every message: over plain HTTP that is enough.
+                    RequestError::NoProof | RequestError::PlainOnly => true,
                     RequestError::NotApproved => false,
                     other => {
                         other.call().and_then(crate::failure::CallError::refusal).is_some_and(|refusal| {

@@ -161,7 +161,11 @@ impl Device {
             }
         }
         if self.gateways().is_empty() {
-            let none = RequestError::NoWay { rule: Rule::NoGatewayKnown, source: None };
+            let none = if self.inside.is_reached() {
+                RequestError::PlainOnly
+            } else {
+                RequestError::NoWay { rule: Rule::NoGatewayKnown, source: None }
+            };
             return Err(last.map_or(none, RequestError::Call));
         }
         self.through_gateways(outgoing, &carry).await

@@ -287,7 +287,11 @@ fn a_token_that_was_given_for_a_tenants_ends_with_the_tenant() {
             case.method = "CCM_POST".to_owned();
             assert!(case.admit(&site()).is_ok(), "{class:?}");
             let refused = case.refused(&without);
-            assert_eq!((refused.reason, refused.status().as_u16()), (Reason::TenantDisabled, 403), "{class:?}");
+            assert_eq!(
+                (refused.reason, refused.status().as_u16()),
+                (Reason::TenantDisabled, 403),
+                "{class:?}"
+            );
             assert!(refused.detail.contains(&TENANT.to_string()), "{}", refused.detail);
             // The site's own goes on.
             let own = Case { authorization: Some(format!("Bearer {class:?}")), ..case };

@@ -30,13 +30,13 @@ pub(super) async fn exchange(
             None => refusal,
         }
     };
-    let shown =
-        certificate::shown(context, request, Some(signed), true, signed.key, &signed.certificate);
+    let shown = certificate::shown(context, request, Some(signed), true, signed.key, &signed.certificate);
     let shown = shown.map_err(about)?;
     let trusted = match shown {
         Shown::Trusted(trusted) => trusted,
         Shown::Unproved(certificate) => {
-            let detail = format!("certificate {certificate} of the connection is not proved for this request");
+            let detail =
+                format!("certificate {certificate} of the connection is not proved for this request");
             return Err(about(Refusal::new(Reason::StsTokenMissing, detail)));
         }
         Shown::Distrusted { reason, cause } => return Err(about(Refusal::new(reason, cause))),
