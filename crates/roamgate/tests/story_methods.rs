@@ -12,6 +12,10 @@ mod field_lines;
 mod machine;
 #[path = "support/openssl_pki.rs"]
 mod openssl_pki;
+#[path = "support/refusals.rs"]
+mod refusals;
+#[path = "support/rows.rs"]
+mod rows;
 #[path = "support/tenant.rs"]
 mod tenant;
 
@@ -21,8 +25,8 @@ use std::time::{Duration, Instant};
 
 use machine::{From, Machine, outcome, site_config};
 use openssl_pki::{Issued, Pki};
-use proto::combination::{self, Join, Mode, Row, Scenario, Verdict, Way};
 use proto::identity::Method;
+use rows::Table;
 use serde_json::{Value, json};
 use stand_in::UserSeed;
 use support::{Lab, installed, run, wait_for};
@@ -68,13 +72,13 @@ fn every_method_and_every_row_of_the_tables_over_real_processes() {
     let devices = each_method_inside_and_through_the_gateway(&story);
     methods_are_explained(&story, &devices);
     user_policy_reaches_the_user_of_the_tenant_alone(&story, &devices);
-    certificates_are_refused_with_their_cause(&story);
-    a_client_with_a_revoked_certificate_stops(&story);
-    removing_trust_names_who_would_fail(&story, &devices);
-    tokens_are_judged_alike_everywhere(&story, &devices);
-    onboarding_data_are_for_known_tenants(&story);
-    a_tenant_that_is_switched_off_opens_nothing(&story, &devices);
-    an_app_is_no_device_and_a_half_known_user_is_none(&story);
+    refusals::certificates_are_refused_with_their_cause(&story);
+    refusals::a_client_with_a_revoked_certificate_stops(&story);
+    refusals::removing_trust_names_who_would_fail(&story, &devices);
+    refusals::tokens_are_judged_alike_everywhere(&story, &devices);
+    refusals::onboarding_data_are_for_known_tenants(&story);
+    refusals::a_tenant_that_is_switched_off_opens_nothing(&story, &devices);
+    refusals::an_app_is_no_device_and_a_half_known_user_is_none(&story);
     a_user_stands_in_for_the_device(&story);
     keys_rotate_under_requests(&story, &devices);
     foreign_domains_and_a_workgroup_side_by_side(&story);
@@ -123,7 +127,7 @@ impl Story {
         );
         add_to_section(&connector, "[connection-point]", &keys);
         restarted.push(restart(&lab, "connection-point", &connector));
-        wait_for("site and connection point are back", Duration::from_secs(60), || {
+        wait_for("site and connection point are back", Duration::from_mins(1), || {
             let gateways = lab.try_operator(&["gateway", "list"]);
             let gateways: Value = serde_json::from_slice(&gateways.stdout).ok()?;
             (gateways[0]["tunnels"].as_u64()? > 0).then_some(())
@@ -283,7 +287,7 @@ fn unfit_certificates(pki: &Pki, folder: &Path) -> PathBuf {
         std::fs::write(to.join(format!("{name}.pem")), bytes).expect("a file");
         if with_key {
             let bytes = std::fs::read(&issued.key).expect("a file");
-            runtime::config::private_file::write(&to.join(format!("{name}.key")), bytes).expect("a file");
+            runtime::config::private_file::write(to.join(format!("{name}.key")), bytes).expect("a file");
         }
     }
     to
@@ -470,221 +474,10 @@ fn ask_for_user_policy_by(machine: &Machine, token: &str) -> String {
         "ccm": {"text": token, "kind": "device", "received": now, "expires": now + hour, "renew_from": now + hour / 2},
         "used": now,
     }]);
-    runtime::config::private_file::write(&machine.state_file(), state.to_string()).expect("the state");
+    runtime::config::private_file::write(machine.state_file(), state.to_string()).expect("the state");
     let output = machine.run(&["user-policy"]);
-    runtime::config::private_file::write(&machine.state_file(), before).expect("the state");
+    runtime::config::private_file::write(machine.state_file(), before).expect("the state");
     outcome(&output).expect_err("no user policy for this device")
-}
-
-fn certificates_are_refused_with_their_cause(story: &Story) {
-    let url = format!("{}/SMS_MP/.sms_aut?MPLIST", story.lab.text("roles.0.mutual_auth"));
-    let folder = story.lab.folder.path();
-    let foreign = Pki::new(&folder.join("foreign-pki"), "Fabrikam");
-    let revoked = story.pki.client("gone.contoso.example", REVOKED);
-    let ended = story.pki.ended_client("old.contoso.example", ENDED);
-    let unknown = foreign.client("pc1.fabrikam.example", 0x3001);
-    let lab_revoked = Issued {
-        certificate: story.lab.text("pki.revoked_cert_file").into(),
-        key: story.lab.text("pki.revoked_key_file").into(),
-    };
-    for (what, issued, reason, cause) in [
-        ("revoked", &revoked, "RG-1314", "Contoso Issuing"),
-        ("revoked (the lab's)", &lab_revoked, "RG-1314", "Roamgate lab client issuing"),
-        ("ended", &ended, "RG-1312", "2025-01-01"),
-        ("of an unknown issuer", &unknown, "RG-1311", "Fabrikam Issuing"),
-    ] {
-        let (certificate, key) = (text(&issued.certificate), text(&issued.key));
-        let answer = story.curl(&["--cert", &certificate, "--key", &key], &url);
-        assert!(answer.contains("HTTP/1.1 401 CMGService_Invalid_Client_Certificate"), "{what}: {answer}");
-        assert!(answer.contains(&format!("roamgate-reason: {reason}")), "{what}: {answer}");
-        // The true cause behind the code is the operator's, by the request's id.
-        let id = header(&answer, "roamgate-request-id").expect("an id");
-        let (traced, _) = wait_for("the refusal is known at the site", Duration::from_secs(10), || {
-            let traced = story.lab.try_operator(&["trace", &id]);
-            let told = String::from_utf8_lossy(&traced.stdout).into_owned();
-            told.contains(cause).then_some(told)
-        });
-        assert!(traced.contains(reason), "{traced}");
-        // The same verdict from the site, and from files alone.
-        let online = check(story, &["trust", "check", "--certificate", &certificate]);
-        let (authorities, lists) =
-            (text(&story.pki.authorities()), story.pki.lists(1, &[REVOKED]).map(|list| text(&list)));
-        if !what.contains("lab") {
-            let offline = check(
-                story,
-                &[
-                    "trust",
-                    "check",
-                    "--certificate",
-                    &certificate,
-                    "--roots",
-                    &authorities,
-                    "--intermediates",
-                    &authorities,
-                    "--crl",
-                    &lists[0],
-                    "--crl",
-                    &lists[1],
-                ],
-            );
-            assert_eq!(online["reason"], offline["reason"], "{online} {offline}");
-        }
-        println!("a certificate that is {what}: {reason} at the gateway; {}", online["cause"]);
-    }
-    let good =
-        check(story, &["trust", "check", "--certificate", &text(&story.outside_certificate.certificate)]);
-    assert!(good["reason"].is_null(), "{good}");
-}
-
-/// A check's verdict, whatever it is.
-fn check(story: &Story, words: &[&str]) -> Value {
-    let output = story.lab.try_operator(words);
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{words:?}: {error}: {}", String::from_utf8_lossy(&output.stderr)))
-}
-
-fn header(answer: &str, name: &str) -> Option<String> {
-    let lines = answer.lines().filter_map(|line| line.split_once(": "));
-    lines
-        .filter(|(known, _)| known.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.trim().to_owned())
-        .next()
-}
-
-fn removing_trust_names_who_would_fail(story: &Story, devices: &Devices) {
-    let trusted = story.lab.operator(&["trust", "list"]);
-    let names_of_failing = |authority: &str| {
-        let rows = trusted.as_array().expect("rows");
-        let row = rows
-            .iter()
-            .find(|row| row["subject"].as_str().is_some_and(|subject| subject.contains(authority)));
-        let id = row.expect("an authority")["id"].as_str().expect("an id").to_owned();
-        let rows = story.lab.operator(&["trust", "remove", &id, "--dry-run"]);
-        println!("trust remove --dry-run of {authority}: {rows}");
-        let rows = rows.as_array().expect("rows").clone();
-        let mut names: Vec<_> =
-            rows.iter().map(|row| row["name"].as_str().expect("a name").to_owned()).collect();
-        names.sort();
-        names
-    };
-    let mut expected: Vec<_> =
-        FROM.map(|from| devices.get(Method::Certificate, from).name.clone()).into_iter().collect();
-    expected.sort();
-    assert_eq!(names_of_failing("Contoso Root"), expected);
-    // The devices show their issuing authority themselves: the root is what counts.
-    assert_eq!(names_of_failing(&story.pki.issuer()), Vec::<String>::new());
-    assert_eq!(names_of_failing("Roamgate lab client root"), ["pki-1"]);
-}
-
-fn tokens_are_judged_alike_everywhere(story: &Story, devices: &Devices) {
-    let ccm = outcome(&devices.get(Method::SiteToken, From::Gateway).run(&["token"])).expect("a CCM token");
-    let file = story.token_file("ccm", &ccm);
-    let signing = story.lab.text("token_signing_certificate_file");
-    let online = check(story, &["token", "check", &file]);
-    let offline = check(story, &["token", "check", &file, "--keys", signing]);
-    assert_eq!(online["verdict"], offline["verdict"], "{online} {offline}");
-    println!("token check of a CCM token: {online}");
-
-    let tenant = &story.tenant;
-    let device = tenant.join("checked.contoso.example", &story.lab.folder.path().join(TENANT));
-    let good = tenant.control.device_token(tenant.id, &device).expect("a token");
-    let file = story.token_file("entra", &good);
-    let online = check(story, &["token", "check", &file]);
-    let keys = story.curl(&[], &format!("{}/{}/discovery/v2.0/keys", tenant.base, tenant.id));
-    let keys = story.token_file("keys.json", keys.split("\r\n\r\n").nth(1).expect("a body"));
-    let issuer = &tenant.issuers[0];
-    let offline = check(
-        story,
-        &["token", "check", &file, "--keys", &keys, "--issuer", issuer, "--audience", tenant::RESOURCE],
-    );
-    assert_eq!(online["verdict"], offline["verdict"], "{online} {offline}");
-    println!("token check of a tenant's token: {online}");
-    let (head, signature) = good.rsplit_once('.').expect("three parts");
-    let turned: String = signature.chars().rev().collect();
-    let forged = story.token_file("forged", &format!("{head}.{turned}"));
-    let online = check(story, &["token", "check", &forged]);
-    let offline = check(
-        story,
-        &["token", "check", &forged, "--keys", &keys, "--issuer", issuer, "--audience", tenant::RESOURCE],
-    );
-    assert_eq!(online["verdict"], offline["verdict"], "{online} {offline}");
-    assert_ne!(online["verdict"], check(story, &["token", "check", &file])["verdict"], "{online}");
-}
-
-fn onboarding_data_are_for_known_tenants(story: &Story) {
-    let gateway = story.lab.text("gateway.url");
-    let ask = |tenant: &str| {
-        story.curl(&[], &format!("{gateway}/CCM_Proxy_ServerAuth/AADAuthInfo?TenantID={tenant}"))
-    };
-    let known = ask(&story.tenant.id.to_string());
-    let body: Value = serde_json::from_str(known.split("\r\n\r\n").nth(1).expect("a body")).expect("JSON");
-    assert_eq!(body["ClientAppId"], story.tenant.client_app.to_string(), "{known}");
-    assert_eq!(body["ResourceUri"], tenant::RESOURCE, "{known}");
-    let unknown = ask(&tenant::fresh().to_string());
-    assert!(unknown.starts_with("HTTP/1.1 404"), "{unknown}");
-    let malformed = ask("x");
-    assert!(malformed.starts_with("HTTP/1.1 404"), "{malformed}");
-    let body = |answer: &str| answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned();
-    assert_eq!(body(&unknown), body(&malformed), "an unknown tenant looks like any other wrong path");
-    println!("AADAuthInfo: {known}");
-}
-
-/// Shows a tenant's token to the gateway's token service with a device's own key.
-fn show_token(story: &Story, machine: &Machine, token: &str) -> String {
-    let (certificate, key) = machine.tls_files();
-    let bearer = format!("Authorization: Bearer {token}");
-    let url = format!("{}/CCM_STS", story.lab.text("roles.0.server_auth"));
-    story.curl(&["--cert", &text(&certificate), "--key", &text(&key), "-H", &bearer], &url)
-}
-
-fn a_tenant_that_is_switched_off_opens_nothing(story: &Story, devices: &Devices) {
-    let machine = devices.get(Method::EntraDevice, From::Gateway);
-    let newcomer = Machine::new(&story.lab, "late.contoso.example");
-    let words = words_of(story, &newcomer, Method::EntraDevice, From::Gateway);
-    let device = story.tenant.join("off.contoso.example", &newcomer.side_folder("other"));
-    let token = story.tenant.control.device_token(story.tenant.id, &device).expect("a token");
-    story.lab.operator(&["tenant", "disable", TENANT]);
-    let (answer, took) = wait_for("the gateway refuses the tenant's tokens", Duration::from_secs(5), || {
-        let answer = show_token(story, machine, &token);
-        answer.contains("roamgate-reason: RG-1208").then_some(answer)
-    });
-    assert!(answer.starts_with("HTTP/1.1 403 CMGService_Invalid_Token"), "{answer}");
-    let why = story.set_up(&newcomer, From::Gateway, &words).expect_err("the tenant is off");
-    println!(
-        "tenant switched off: refused after {:.1} s; a newcomer: {}",
-        took.as_secs_f64(),
-        why.replace('\n', " ")
-    );
-    story.lab.operator(&["tenant", "enable", TENANT]);
-    story.wait_for_gateway();
-    story.set_up(&newcomer, From::Gateway, &words).expect("the tenant is on again");
-    assert_eq!(newcomer.record(&story.lab)["method"], Method::EntraDevice.to_string());
-}
-
-fn an_app_is_no_device_and_a_half_known_user_is_none(story: &Story) {
-    let tenant = &story.tenant;
-    let refused = |name: &str, flag: &str, token: &str| {
-        let machine = Machine::new(&story.lab, name);
-        let mut words = vec![flag.to_owned(), tenant.program(name, token)];
-        words.extend(tenant.words(false));
-        let why = story.set_up(&machine, From::Gateway, &words).expect_err("it proves nothing");
-        (machine, why)
-    };
-    let app = tenant.control.app_token(tenant.id).expect("a token");
-    let (machine, why) = refused("app.contoso.example", "--device-token-command", &app);
-    println!("an app's own token, by the client: {}", why.replace('\n', " "));
-    // The client does not even send it; here it is sent.
-    let answer = show_token(story, &machine, &app);
-    assert!(answer.contains("roamgate-reason: RG-"), "{answer}");
-    assert!(answer.starts_with("HTTP/1.1 40"), "{answer}");
-    println!("an app's own token, sent: {}", answer.lines().next().unwrap_or_default());
-
-    let half = tenant.control.user_token(tenant.id, &story.hybrid, None).expect("a token");
-    let (machine, why) = refused("half.contoso.example", "--user-token-command", &half);
-    let log = std::fs::read_to_string(machine.state.join("logs").join("CcmMessaging.log")).expect("a log");
-    assert!(log.contains("CMGConnector_Un-authorizedrequest"), "{log}");
-    assert!(log.contains("RG-4007"), "{log}");
-    println!("a user known to the tenant only: {}", why.replace('\n', " "));
 }
 
 /// The device's own token cannot be had, a user's can: the field's lines of falling back.
@@ -696,18 +489,6 @@ fn a_user_stands_in_for_the_device(story: &Story) {
     let record = machine.record(&story.lab);
     assert_eq!(record["method"], Method::EntraUser.to_string(), "{record}");
     println!("no device token, but a user's: {} {}", record["summary"], record["methods_not_used"]);
-}
-
-/// A client that has nothing but a revoked certificate is told so and stops.
-fn a_client_with_a_revoked_certificate_stops(story: &Story) {
-    let machine = Machine::new(&story.lab, "gone.contoso.example");
-    let store = machine.side_folder("certificates");
-    Pki::put(&story.pki.client("gone.contoso.example", REVOKED), &store);
-    let words = ["--certificate-store".to_owned(), text(&store)];
-    let why = story.set_up(&machine, From::Gateway, &words).expect_err("it is revoked");
-    let log = log_of(&machine, "CcmMessaging.log");
-    assert!(log.contains("RG-1314"), "{why}\n{log}");
-    println!("a client with a revoked certificate: {}", why.replace('\n', " "));
 }
 
 fn keys_rotate_under_requests(story: &Story, devices: &Devices) {
@@ -814,367 +595,6 @@ fn foreign_domains_and_a_workgroup_side_by_side(story: &Story) {
     println!("side by side through one gateway after {:.1} s", began.elapsed().as_secs_f64());
 }
 
-/// What became of each row of the interdependency tables.
-struct Table {
-    rows: Vec<(&'static Row, Vec<String>)>,
-}
-
-/// A device for one place of the table.
-struct Placed {
-    method: Method,
-    join: Join,
-    from: From,
-    machine: Machine,
-    words: Vec<String>,
-}
-
-impl Table {
-    fn drive(story: &mut Story, devices: &Devices) -> Self {
-        let mut table = Self { rows: combination::ROWS.iter().map(|row| (row, Vec::new())).collect() };
-        let placed = table.place(story);
-        for mode in [Mode::Ehttp, Mode::Https] {
-            set_mode(story, mode);
-            table.allowed(story, mode, &placed);
-            table.joined_to_nothing_of_a_tenant(story, mode);
-            table.users(story, mode, &placed, devices);
-            newcomers(story, mode);
-            if mode == Mode::Https {
-                the_management_point_demands_the_connection_points_certificate(story, devices);
-            }
-        }
-        set_mode(story, Mode::Http);
-        table.plain_http(story, devices);
-        set_mode(story, Mode::Ehttp);
-        table
-    }
-
-    fn note(&mut self, mode: Mode, placed: (Method, Join, From), scenario: Scenario, how: &str) {
-        let (method, join, from) = placed;
-        let row = row(mode, method, join, way(from), scenario);
-        let (_, shown) = self.rows.iter_mut().find(|(known, _)| known.name == row.name).expect("a row");
-        shown.push(format!("{mode}, {method}, {join}, by {}, {scenario}: {how}", way(from).as_str()));
-    }
-
-    /// A device for each combination that enhanced HTTP and HTTPS allow.
-    fn place(&self, story: &Story) -> Vec<Placed> {
-        let mut all = Vec::new();
-        for one in combination::combinations() {
-            let allowed = one.row.verdict == Verdict::Allowed;
-            if one.mode != Mode::Ehttp || one.scenario != Scenario::Device || !allowed {
-                continue;
-            }
-            let from = if one.way == Way::Gateway { From::Gateway } else { From::InsideTls };
-            all.push(place(story, one.method, one.join, from, "row"));
-        }
-        all
-    }
-
-    /// Rows that allow: each device registers (anew) in this mode and is managed.
-    fn allowed(&mut self, story: &Story, mode: Mode, placed: &[Placed]) {
-        let began = Instant::now();
-        // A few at once: that is what a management point has to bear anyway.
-        std::thread::scope(|scope| {
-            for some in placed.chunks(placed.len().div_ceil(4)) {
-                scope.spawn(move || {
-                    for one in some {
-                        let name = &one.machine.name;
-                        story
-                            .set_up(&one.machine, one.from, &one.words)
-                            .unwrap_or_else(|why| panic!("{mode}: {name}: {why}"));
-                        one.machine.sync().unwrap_or_else(|why| panic!("{mode}: {name}: {why}"));
-                    }
-                });
-            }
-        });
-        for one in placed {
-            let record = one.machine.record(&story.lab);
-            assert_eq!(record["method"], one.method.to_string(), "{mode}: {record}");
-            assert_eq!(record["join"], one.join.as_str(), "{mode}: {record}");
-            assert_eq!(record["approval"], "approved", "{mode}: {record}");
-            assert_eq!(record["last_seen_path"], way(one.from).as_str(), "{mode}: {record}");
-            let how = format!("managed, {}", record["approved_by"].as_str().unwrap_or_default());
-            self.note(mode, (one.method, one.join, one.from), Scenario::Device, &how);
-        }
-        println!(
-            "{mode}: {} devices registered and managed in {:.1} s",
-            placed.len(),
-            began.elapsed().as_secs_f64()
-        );
-    }
-
-    /// A device in a workgroup or a domain only shows a tenant's token, as if it were its own.
-    fn joined_to_nothing_of_a_tenant(&mut self, story: &Story, mode: Mode) {
-        for join in [Join::Workgroup, Join::Domain] {
-            for method in [Method::EntraDevice, Method::EntraUser] {
-                for from in FROM {
-                    let one = place(story, method, join, from, &format!("no-{mode}"));
-                    let name = &one.machine.name;
-                    let said = story.set_up(&one.machine, from, &one.words);
-                    let refusal = row(mode, method, join, way(from), Scenario::Device).fact;
-                    assert!(site_says(story, refusal), "{name}: {refusal:?} is not in the site's logs");
-                    let how = match story.record_of(&one.machine) {
-                        // Its key is registered, and waits for a person: the record says why.
-                        Some(record) => {
-                            assert_ne!(record["method"], method.to_string(), "{record}");
-                            assert_ne!(record["approval"], "approved", "{record}");
-                            let why = record["methods_not_used"].to_string();
-                            assert!(why.contains(refusal), "{name}: {record}");
-                            "not taken; the key alone is held for a person, the record gives the row's fact"
-                        }
-                        None => {
-                            said.expect_err("nothing else carries it");
-                            let log = log_of(&one.machine, "CcmMessaging.log");
-                            assert!(log.contains("RG-3109"), "{name}: {log}");
-                            "refused, RG-3109, with the row's fact"
-                        }
-                    };
-                    self.note(mode, (method, join, from), Scenario::Device, how);
-                }
-            }
-        }
-    }
-
-    /// User policy: for a user of the tenant; not by a certificate, a device token or a site token.
-    fn users(&mut self, story: &Story, mode: Mode, placed: &[Placed], devices: &Devices) {
-        for one in placed.iter().filter(|one| one.method == Method::EntraUser) {
-            let said = outcome(&one.machine.run(&["user-policy"]));
-            let said = said.unwrap_or_else(|why| panic!("{mode}: {}: {why}", one.machine.name));
-            assert!(said.contains("1 in force"), "{said}");
-            self.note(
-                mode,
-                (one.method, one.join, one.from),
-                Scenario::User,
-                "the user's policy is in force",
-            );
-        }
-        // A device in a domain only: itself by a site token, its user by the tenant.
-        let from = From::Gateway;
-        let mut one = place(story, Method::EntraUser, Join::Domain, from, &format!("domain-user-{mode}"));
-        one.words.extend(["--regtoken-file".to_owned(), story.token_file("bulk-user", &story.bulk_token())]);
-        let name = &one.machine.name;
-        story.set_up(&one.machine, from, &one.words).unwrap_or_else(|why| panic!("{mode}: {name}: {why}"));
-        assert_eq!(one.machine.record(&story.lab)["method"], Method::SiteToken.to_string());
-        let said =
-            outcome(&one.machine.run(&["user-policy"])).unwrap_or_else(|why| panic!("{mode}: {name}: {why}"));
-        assert!(said.contains("1 in force"), "{said}");
-        self.note(
-            mode,
-            (Method::EntraUser, Join::Domain, from),
-            Scenario::User,
-            "the user's policy is in force",
-        );
-        for method in [Method::Certificate, Method::EntraDevice, Method::SiteToken] {
-            for from in FROM {
-                let machine = devices.get(method, from);
-                let token = outcome(&machine.run(&["token"]))
-                    .unwrap_or_else(|why| panic!("{mode}: {}: {why}", machine.name));
-                let why = ask_for_user_policy_by(machine, &token);
-                assert!(why.contains("RG-3203"), "{mode}: {}: {why}", machine.name);
-                self.note(mode, (method, Join::Entra, from), Scenario::User, "refused, RG-3203");
-            }
-        }
-    }
-
-    /// A management point in plain HTTP mode.
-    fn plain_http(&mut self, story: &Story, devices: &Devices) {
-        let mode = Mode::Http;
-        for method in Method::PREFERENCE {
-            let machine = devices.get(method, From::Gateway);
-            let why = machine.sync().expect_err("a gateway passes nothing to an HTTP management point");
-            assert!(why.contains("RG-1006"), "{}: {why}", machine.name);
-            self.note(
-                mode,
-                (method, Join::Entra, From::Gateway),
-                Scenario::Device,
-                "refused at the gateway, RG-1006",
-            );
-        }
-        for join in Join::ALL {
-            let one = place(story, Method::SiteToken, join, From::Inside, "http");
-            story
-                .set_up(&one.machine, From::Inside, &one.words)
-                .unwrap_or_else(|why| panic!("{}: {why}", one.machine.name));
-            one.machine.sync().unwrap_or_else(|why| panic!("{}: {why}", one.machine.name));
-            let record = one.machine.record(&story.lab);
-            assert_eq!(record["method"], Method::SiteToken.to_string(), "{record}");
-            assert_eq!(record["join"], join.as_str(), "{record}");
-            self.note(mode, (Method::SiteToken, join, From::Inside), Scenario::Device, "managed");
-        }
-        for method in [Method::Certificate, Method::EntraDevice, Method::EntraUser] {
-            let one = place(story, method, Join::Hybrid, From::Inside, "http");
-            story
-                .set_up(&one.machine, From::Inside, &one.words)
-                .unwrap_or_else(|why| panic!("{}: {why}", one.machine.name));
-            let record = one.machine.record(&story.lab);
-            assert_eq!(record["method"], Method::SiteToken.to_string(), "{record}");
-            let reasons = record["methods_not_used"].as_array().expect("a list");
-            let why =
-                reasons.iter().find(|one| one["method"] == method.to_string()).expect("a reason")["reason"]
-                    .clone();
-            let fact = row(mode, method, Join::Hybrid, Way::Intranet, Scenario::Device).fact;
-            let how = if why == fact {
-                "refused with the row's fact; its site token carries the device".to_owned()
-            } else {
-                // A tenant's token is not sent where anybody can read it; what the management point would
-                // answer stands in its own tests, over a real socket (`combination`).
-                format!(
-                    "not even tried over plain HTTP ({why}); the answer to it: management-point/tests, `combination`"
-                )
-            };
-            assert!(method != Method::Certificate || why == fact, "{record}");
-            self.note(mode, (method, Join::Hybrid, From::Inside), Scenario::Device, &how);
-            if method == Method::EntraUser {
-                let why = outcome(&one.machine.run(&["user-policy"])).expect_err("no user over plain HTTP");
-                let how = format!(
-                    "no policy ({}); the answer to it: management-point/tests, `combination`",
-                    why.replace('\n', " ")
-                );
-                self.note(mode, (method, Join::Hybrid, From::Inside), Scenario::User, &how);
-            }
-        }
-    }
-
-    fn print_and_check(&self) {
-        for (row, shown) in &self.rows {
-            println!("row {}: {}", row.name, row.fact);
-            for how in shown {
-                println!("    {how}");
-            }
-        }
-        let missing: Vec<_> =
-            self.rows.iter().filter(|(_, shown)| shown.is_empty()).map(|(row, _)| row.name).collect();
-        assert_eq!(missing, [""; 0], "rows that nothing was shown of");
-    }
-}
-
-fn way(from: From) -> Way {
-    if from == From::Gateway { Way::Gateway } else { Way::Intranet }
-}
-
-fn row(mode: Mode, method: Method, join: Join, way: Way, scenario: Scenario) -> &'static Row {
-    let wanted = (mode, method, join, way, scenario);
-    let found = combination::combinations()
-        .find(|one| (one.mode, one.method, one.join, one.way, one.scenario) == wanted);
-    found.expect("the table is complete").row
-}
-
-/// A device that is joined so and proves itself so; not set up yet.
-fn place(story: &Story, method: Method, join: Join, from: From, prefix: &str) -> Placed {
-    let word = match method {
-        Method::Certificate => "pki",
-        Method::EntraDevice => "entra",
-        Method::EntraUser => "user",
-        Method::SiteToken => "token",
-    };
-    let place = if from == From::Gateway { "gw" } else { "in" };
-    let machine =
-        Machine::new(&story.lab, &format!("{prefix}-{word}-{}-{place}.contoso.example", join.as_str()));
-    let (fixture, is_of_tenant) = match join {
-        Join::Workgroup => ("not-joined.txt", false),
-        Join::Domain => ("domain-only.txt", false),
-        Join::Entra => ("entra-joined.txt", true),
-        Join::Hybrid => ("hybrid-joined.txt", true),
-    };
-    let mut words = Vec::new();
-    let tenant = &story.tenant;
-    let mut device = tenant::fresh();
-    match method {
-        Method::Certificate => {
-            let store = machine.side_folder("certificates");
-            let serial = 0x4000 + SERIAL.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            Pki::put(&story.pki.client(&machine.name, serial), &store);
-            words.extend(["--certificate-store".to_owned(), text(&store)]);
-        }
-        Method::EntraDevice => {
-            let folder = machine.side_folder("workplace-join");
-            let seed = tenant.join(&machine.name, &folder);
-            device = seed.id;
-            if is_of_tenant {
-                words.extend(["--workplace-join".to_owned(), text(&folder)]);
-            } else {
-                let token = tenant.control.device_token(tenant.id, &seed).expect("a token");
-                words.extend(["--device-token-command".to_owned(), tenant.program(&machine.name, &token)]);
-            }
-            words.extend(tenant.words(from != From::Gateway));
-        }
-        Method::EntraUser => {
-            let token = tenant.control.user_token(tenant.id, &story.user, None).expect("a token");
-            words.extend(["--user-token-command".to_owned(), tenant.program(&machine.name, &token)]);
-            words.extend(tenant.words(from != From::Gateway));
-        }
-        Method::SiteToken if from == From::Inside => {}
-        Method::SiteToken => {
-            // In HTTPS mode being inside is not enough: the device has registered before.
-            if from == From::Gateway {
-                words.extend([
-                    "--regtoken-file".to_owned(),
-                    story.token_file(&machine.name, &story.bulk_token()),
-                ]);
-            }
-        }
-    }
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/dsregcmd").join(fixture);
-    let joined = std::fs::read_to_string(path).expect("a fixture");
-    let joined = joined
-        .replace("9aaf466a-3f40-4468-b3cd-f0010f21f05a", &tenant.id.to_string())
-        .replace("8d2b4ff9-0172-4998-9851-b5324303385f", &device.to_string());
-    let file = machine.side_folder("join").join("dsregcmd.txt");
-    std::fs::write(&file, joined).expect("a file");
-    words.extend(["--join-status".to_owned(), text(&file)]);
-    Placed { method, join, from, machine, words }
-}
-
-/// Further serial numbers.
-static SERIAL: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-
-fn set_mode(story: &Story, mode: Mode) {
-    let tls = story.lab.text("roles.0.internal_url");
-    let plain = machine::inside(&story.lab);
-    let url = if mode == Mode::Http { plain.as_str() } else { tls };
-    story.lab.operator(&["role", "set", "MP1", "--mode", mode.as_str(), "--internal-url", url]);
-    story.wait_for_gateway();
-    wait_for(&format!("the management point is in mode {mode}"), Duration::from_secs(20), || {
-        let ask = |base: &str, words: &[&str]| story.curl(words, &format!("{base}/SMS_MP/.sms_aut?MPLIST"));
-        let ready = match mode {
-            Mode::Http => ask(&plain, &[]).starts_with("HTTP/1.1 200") && ask(tls, &["-k"]).is_empty(),
-            Mode::Ehttp => !ask(tls, &["-k"]).is_empty() && ask(tls, &[]).is_empty(),
-            // The organisation's own certificate, which curl trusts here.
-            Mode::Https => !ask(tls, &[]).is_empty(),
-        };
-        ready.then_some(())
-    });
-}
-
-/// Devices that bring a fresh key and nothing else.
-fn newcomers(story: &Story, mode: Mode) {
-    let machine = Machine::new(&story.lab, &format!("new-{mode}.contoso.example"));
-    let said = story.set_up(&machine, From::InsideTls, &[]);
-    match mode {
-        Mode::Https => {
-            said.expect_err("being inside is not enough");
-            let refused = combination::judge_newcomer(mode, Way::Intranet).expect_err("a refusal");
-            assert!(log_of(&machine, "CcmMessaging.log").contains("RG-3109"));
-            assert!(site_says(story, refused.row.fact));
-            println!("row {}: refused, RG-3109, with the row's fact", refused.row.name);
-        }
-        Mode::Http | Mode::Ehttp => {
-            said.expect("the network's rule");
-            println!("row newcomer-intranet: {}", machine.record(&story.lab)["summary"]);
-        }
-    }
-    // Through a gateway the client would not even begin; its key is shown with curl.
-    let machine = Machine::new(&story.lab, &format!("stranger-{mode}.contoso.example"));
-    let why = story.set_up(&machine, From::Gateway, &[]).expect_err("nothing to show");
-    let url = format!("{}/ccm_system/request", story.lab.text("roles.0.mutual_auth"));
-    let answer = story.curl(&["-X", "CCM_POST", "-d", "x"], &url);
-    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
-    println!(
-        "row newcomer-gateway: {} / {}",
-        why.replace('\n', " "),
-        answer.lines().next().unwrap_or_default()
-    );
-}
-
 fn log_of(machine: &Machine, file: &str) -> String {
     std::fs::read_to_string(machine.state.join("logs").join(file)).unwrap_or_default()
 }
@@ -1202,7 +622,7 @@ fn the_management_point_demands_the_connection_points_certificate(story: &mut St
     for end in ["pem", "key"] {
         let from = story.pki.file(&format!("cp1.contoso.example-{CONNECTION_POINT:x}.{end}"));
         let bytes = std::fs::read(from).expect("a file");
-        runtime::config::private_file::write(&folder.join(format!("own.{end}")), bytes).expect("a file");
+        runtime::config::private_file::write(folder.join(format!("own.{end}")), bytes).expect("a file");
     }
     let mut old = story.restarted.pop().expect("the connection point");
     drop(old.stdin.take());

@@ -32,7 +32,9 @@ pub enum RequestError {
     )]
     NoProof,
     /// A token is shown by HTTPS alone, and inside only plain HTTP is known.
-    #[error("the management point inside is known by plain HTTP only, where no token is shown, and no gateway is known")]
+    #[error(
+        "the management point inside is known by plain HTTP only, where no token is shown, and no gateway is known"
+    )]
     PlainOnly,
     /// Nothing at all to prove the device with; why not, method by method.
     #[error("there is nothing to prove this device with: {0}")]

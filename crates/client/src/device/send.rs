@@ -6,7 +6,7 @@ use proto::message::header::ReplyCompression;
 use proto::message::{MessageEndpoint, OutgoingRequest, SigningIdentity};
 use proto::path::Door;
 
-use super::{Device, RequestError};
+use super::{Device, RequestError, sts};
 use crate::address::Address;
 use crate::failure::CallError;
 use crate::location::{Inside, Rule};
@@ -181,6 +181,9 @@ impl Device {
         self.tell_judges();
         let token = carry.token();
         let target = if token.is_some() { &outgoing.with_token } else { &outgoing.plain };
+        if target == sts::TARGET {
+            self.log_token_server(address);
+        }
         let body = self.body(address, outgoing);
         let has_certificate = self.certificate().is_some();
         // A token is bound to the device's own key; an HTTPS management point may ask for a certificate.

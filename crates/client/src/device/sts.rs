@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use proto::id::Guid;
-use proto::path::Door;
 use serde::Deserialize;
 
 use super::{Device, Outgoing, RequestError};
@@ -142,11 +141,6 @@ impl Device {
         proof: &TokenText,
         account: &str,
     ) -> Result<StoredToken, RequestError> {
-        if let Some(gateway) = self.gateways().first() {
-            let address = Address::Gateway(gateway.clone(), Door::ServerAuth);
-            self.log_token(&format!("Getting CCM Token from STS server '{}'", address.host_and_path()));
-            self.log_token(&format!("Getting CCM Token from {}", address.url(TARGET)));
-        }
         let mut outgoing = Outgoing::get(TARGET.to_owned(), TARGET.to_owned());
         outgoing.shows_certificate = true;
         outgoing.wanted = None;
@@ -161,6 +155,12 @@ impl Device {
         let until = token.expires.us();
         self.log_token(&format!("Cached encrypted token for '{account}'. Will expire at '{until}'"));
         Ok(token)
+    }
+
+    /// Who is asked for a CCM token.
+    pub(super) fn log_token_server(&self, address: &Address) {
+        self.log_token(&format!("Getting CCM Token from STS server '{}'", address.host_and_path()));
+        self.log_token(&format!("Getting CCM Token from {}", address.url(TARGET)));
     }
 
     /// The field's lines about a CCM token: of set-up and registration in their logs, of a renewal in that

@@ -72,6 +72,8 @@ const LINES: &[Line] = &[
         "Getting CCM Token from https://{gateway}/CCM_Proxy_ServerAuth/{role}/CCM_STS",
     ),
     ("ClientIDManagerStartup.log", "Cached encrypted token for 'S-1-5-18'. Will expire at '{moment}'"),
+    ("ClientIDManagerStartup.log", "Getting CCM Token from STS server '{mp}'"),
+    ("ClientIDManagerStartup.log", "Getting CCM Token from https://{mp}/CCM_STS"),
     (
         "ADALOperationProvider.log",
         "Getting AAD (user) token with: ClientId = {app}, ResourceUrl = https://ConfigMgrService, AccountId = {text}",
@@ -176,6 +178,8 @@ const LINES: &[Line] = &[
         "CcmMessaging.log",
         "[CCMHTTP] ERROR INFO: StatusCode=403 StatusText=CMGConnector_Clientcertificaterequired",
     ),
+    ("CcmMessaging.log", "[CCMHTTP] ERROR INFO: StatusCode=401 StatusText=CMGService_Invalid_Token"),
+    ("CcmMessaging.log", "[CCMHTTP] ERROR INFO: StatusCode=403 StatusText=CMGConnector_Forbidden"),
     ("CcmMessaging.log", "[CCMHTTP] ERROR INFO: StatusCode=403 StatusText=CMGConnector_Un-authorizedrequest"),
     ("CcmMessaging.log", "{verb} https://{gateway}/{text} failed with 0x{hex}."),
     ("LocationServices.log", "Successfully queued event on HTTP/HTTPS failure for server '{gateway}'."),
@@ -187,10 +191,6 @@ const LINES: &[Line] = &[
 
 /// Lines of the same files that do not belong here, and why.
 const NOT_HERE: &[Line] = &[
-    (
-        "Getting CCM Token from https://MP.MYCORP.COM/CCM_STS",
-        "inside no CCM token is asked for by HTTP, and the STS named is the gateway's",
-    ),
     (
         "ccmsetup: Host=…, Path=…/ccm_system_tokenauth/request, … Flags=0x4100",
         "set-up downloads nothing: there is no client package",
@@ -235,10 +235,6 @@ const NOT_HERE: &[Line] = &[
         "a device without any address ends before it sends",
     ),
     ("Text=CCM_E_NO_CLIENT_PKI_CERT", "a device without a certificate has its self-signed one"),
-    (
-        "[CCMHTTP] ERROR INFO: StatusCode= 403 StatusText= CMGConnector_Forbidden",
-        "no management point of ours answers a 403 without a phrase; the connector's own tests show what becomes of one",
-    ),
     ("Raising event: instance of CCM_CcmHttp_Status", "an event class of Windows management"),
 ];
 
@@ -330,7 +326,7 @@ fn read_logs(folder: &Path) -> BTreeMap<String, Vec<String>> {
     for path in files_below(folder) {
         let name =
             path.file_name().map(|name| name.to_string_lossy().replace(".lo_", ".log")).unwrap_or_default();
-        if !name.ends_with(".log") {
+        if path.extension().is_none_or(|end| end != "log" && end != "lo_") {
             continue;
         }
         let text = String::from_utf8_lossy(&bytes_of(&path)).into_owned();

@@ -112,9 +112,9 @@ impl Pki {
             &out,
         ];
         if signer == file {
-            words.push("-selfsign")
+            words.push("-selfsign");
         } else {
-            words.extend(["-cert", &certificate])
+            words.extend(["-cert", &certificate]);
         }
         self.openssl(&words);
     }
@@ -132,7 +132,7 @@ impl Pki {
     pub(crate) fn put(issued: &Issued, store: &Path) {
         for (from, to) in [(&issued.key, "device.key"), (&issued.certificate, "device.pem")] {
             let bytes = std::fs::read(from).expect("a file");
-            runtime::config::private_file::write(&store.join(to), bytes).expect("a file");
+            runtime::config::private_file::write(store.join(to), bytes).expect("a file");
         }
     }
 

@@ -14,7 +14,6 @@ use crate::support::Lab;
 /// The running stand-in.
 pub(crate) struct Tenant {
     pub(crate) id: Guid,
-    pub(crate) name: String,
     pub(crate) control: Control,
     pub(crate) authority: String,
     pub(crate) issuers: Vec<String>,
@@ -82,19 +81,7 @@ impl Tenant {
         lab.operator(&words);
         lab.operator(&["tenant", "sync", name, "--full"]);
         let runtime = Some(runtime);
-        Self {
-            id,
-            name: name.to_owned(),
-            control,
-            authority,
-            issuers,
-            client_app,
-            ca_file,
-            base,
-            folder,
-            drain,
-            runtime,
-        }
+        Self { id, control, authority, issuers, client_app, ca_file, base, folder, drain, runtime }
     }
 
     /// Joins a device: it is in the tenant now, and its folder holds the certificate and key.
@@ -105,9 +92,8 @@ impl Tenant {
         params.distinguished_name.push(rcgen::DnType::CommonName, device.to_string());
         let key = rcgen::KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("a certificate");
-        runtime::config::private_file::write(&folder.join("device.pem"), certificate.pem()).expect("a file");
-        runtime::config::private_file::write(&folder.join("device.key"), key.serialize_pem())
-            .expect("a file");
+        runtime::config::private_file::write(folder.join("device.pem"), certificate.pem()).expect("a file");
+        runtime::config::private_file::write(folder.join("device.key"), key.serialize_pem()).expect("a file");
         let seed = DeviceSeed::joined(device, name, certificate.der());
         self.control.put_device(self.id, seed.clone()).expect("the tenant");
         seed
