@@ -7,6 +7,7 @@
 #[path = "support/openssl_pki.rs"]
 #[allow(dead_code, reason = "each test uses a part")]
 mod openssl_pki;
+#[allow(dead_code, reason = "each test uses a part")]
 #[path = "support/whole.rs"]
 mod whole;
 

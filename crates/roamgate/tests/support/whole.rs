@@ -1,8 +1,6 @@
 //! A whole site in this process, on a clock of the test's own: site, management point, site
 //! link, gateway and connection point, joined by real sockets.
 
-#![allow(dead_code, reason = "each test uses a part")]
-
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
