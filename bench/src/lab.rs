@@ -1,0 +1,1 @@
+//! A lab of our own, started for a measurement.

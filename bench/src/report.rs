@@ -1,0 +1,1 @@
+//! Figures as text, JSON and chart, and the page of the documentation.
