@@ -18,6 +18,8 @@ PATH="$PATH:/usr/sbin:/sbin"
 need openssl openssl
 need curl curl
 need ip iproute2
+# Lossy and narrow lines for the fault tests.
+need nft nftables
 need unshare util-linux
 need cc build-essential
 # A real OpenID provider and a real directory, as peers of what the site fetches.

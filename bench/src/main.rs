@@ -15,7 +15,10 @@ use clap::{Parser, Subcommand};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Measures Roamgate beside its peers, and plays crowds of devices. Everything stays on loopback.
+/// Measures Roamgate beside its peers, and plays crowds of devices.
+///
+/// Everything is started by itself and stays on loopback, but for `crowd` and `soak` with `--ready-file`: they send
+/// their devices to the site that the file describes, wherever it is.
 #[derive(Debug, Parser)]
 #[command(name = "roamgate-bench", version)]
 struct Arguments {

@@ -5,7 +5,7 @@
 //! | for | module |
 //! |---|---|
 //! | one device and what it says to its site | [`device`], [`registration`], [`locations`], [`policy`], [`heartbeat`] |
-//! | what is decided, without doing it | [`location`], [`rotation`], [`probe`], [`place`], [`token`], [`schedule`], [`trust`] |
+//! | what is decided, without doing it | [`location`], [`rotation`], [`standing`], [`probe`], [`place`], [`token`], [`schedule`], [`trust`] |
 //! | what goes over the wire | [`transport`], [`tls`], [`failure`] |
 //! | what it proves itself with, and why so | [`credential`], [`join`] |
 //! | what is kept | [`state`], [`identity`] |
@@ -41,6 +41,7 @@ pub mod rotation;
 pub mod schedule;
 pub mod service;
 pub mod setup;
+pub mod standing;
 pub mod state;
 pub mod status;
 #[cfg(test)]

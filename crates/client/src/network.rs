@@ -2,6 +2,7 @@
 //! every second. Pure but for what [`crate::platform`] reads.
 
 use proto::id::Thumbprint;
+use serde::{Deserialize, Serialize};
 
 /// Longest text of the system that is read, in bytes: tables of hosts with many addresses are long, and
 /// what stands behind this changes nothing.
@@ -10,7 +11,8 @@ pub const TABLE_BYTES: u64 = 256 * 1024;
 const FACTS: usize = 4096;
 
 /// What distinguishes one network from another, in one value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Fingerprint(Thumbprint);
 
 impl Fingerprint {
@@ -50,6 +52,11 @@ impl Watch {
         }
         (self.settled, self.coming) = (Some(now), None);
         true
+    }
+
+    /// The network of the last change that was told, or of the first look.
+    pub fn settled(&self) -> Option<Fingerprint> {
+        self.settled
     }
 }
 

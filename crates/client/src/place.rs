@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::{GatewayAddress, InsideAddress};
 use crate::local_settings::LocalSettings;
 use crate::location::{Permission, known_gateways, known_inside};
+use crate::standing::Standing;
 use crate::state::State;
 
 /// In which answer the site spoke.
@@ -67,6 +68,8 @@ pub struct PlaceState {
     pub hints: Vec<GatewayAddress>,
     /// The value of `CMGFQDNs` that they were made from.
     pub hints_from: Option<String>,
+    /// Which gateways have answered, and which rest.
+    pub standing: Standing,
 }
 
 impl PlaceState {

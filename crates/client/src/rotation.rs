@@ -50,6 +50,15 @@ impl<A: Clone + Ord> Rotation<A> {
         self.current.as_ref()
     }
 
+    /// Uses this one from now on; `None`: it was used already, or is not known.
+    pub fn move_to(&mut self, address: &A, known: &[A]) -> Option<Rotated<A>> {
+        let index = known.iter().position(|known| known == address)?;
+        if self.current.replace(address.clone()).as_ref() == Some(address) {
+            return None;
+        }
+        Some(Rotated { to: address.clone(), number: index + 1 })
+    }
+
     /// Begins with this one. Nothing changes where another one is in use.
     pub fn begin_with(&mut self, address: &A) {
         self.current.get_or_insert_with(|| address.clone());
@@ -178,6 +187,17 @@ mod tests {
         }
         rotation.forget_failures();
         assert_eq!(rotation.failed(&known[1], &known, Timestamp::from_seconds(5), 0), None);
+        assert_eq!(rotation.current(), Some(&known[1]));
+    }
+
+    #[test]
+    fn a_move_is_told_once_and_only_to_what_is_known() {
+        let known = gateways(3);
+        let mut rotation = Rotation::default();
+        let moved = rotation.move_to(&known[1], &known).unwrap();
+        assert_eq!((moved.to, moved.number), (known[1].clone(), 2));
+        assert_eq!(rotation.move_to(&known[1], &known), None);
+        assert_eq!(rotation.move_to(&known[2], &known[..2]), None);
         assert_eq!(rotation.current(), Some(&known[1]));
     }
 

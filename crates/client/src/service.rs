@@ -66,7 +66,9 @@ pub async fn run(
     while !drain.has_started() {
         // By the corrected clock, as everything that a cycle notes.
         let now = device.now();
-        if watch.look(network()) {
+        let moved = watch.look(network());
+        device.on_network(watch.settled());
+        if moved {
             line!(info, LocationServices, "the network changed; looking where the device is now");
             schedule.network_changed(now, runtime::id::random());
             if occasion != Occasion::Start {

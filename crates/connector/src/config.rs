@@ -1,5 +1,6 @@
 //! The section `[connection-point]` of a configuration file, and the bundle that it names.
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -15,7 +16,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use serde::Deserialize;
 
-/// Section `[connection-point]`. It names no address to listen on, because there is none.
+/// Section `[connection-point]`. It names no address for anybody's requests, because there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -48,6 +49,9 @@ pub struct Config {
     /// Threads that carry device traffic; 0, the default: one for each core.
     #[serde(default)]
     pub threads: u16,
+    /// Address of `/livez`, `/readyz` and `/metrics`, plain HTTP: keep it private. Default: none.
+    #[serde(default)]
+    pub admin_listen: Option<SocketAddr>,
 }
 
 /// One path or several.

@@ -8,7 +8,7 @@ use proto::trust::SiteRoot;
 use runtime::Clock;
 use runtime::tls::OwnCertificate;
 
-use crate::counters::Counters;
+use crate::counters::{Counters, RoleConnections};
 use crate::events::Events;
 use crate::known::Known;
 use crate::publish::Publisher;
@@ -45,6 +45,8 @@ pub(crate) struct Context {
     pub(crate) uplink: Uplink,
     /// Traffic.
     pub(crate) counters: Counters,
+    /// Connections to roles, of all threads.
+    pub(crate) role_connections: Arc<RoleConnections>,
     /// Refused and slow requests.
     pub(crate) events: Events,
     /// Threads that carry device traffic.

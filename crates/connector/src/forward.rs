@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Method;
-use hyper::body::Body as _;
 use proto::id::RequestId;
 use proto::link::{GatewayTarget, RequestHead, reset};
 use proto::reason::{self, Reason};
-use tokio::sync::mpsc;
+use tokio::io::AsyncRead;
 use tokio::time::{Instant, timeout};
+use tracing::field::display;
 use tracing::{debug, info, warn};
 
 use crate::answer;
@@ -20,14 +19,12 @@ use crate::context::Context;
 use crate::counters::Outcome;
 use crate::events::Occurrence;
 use crate::log::{self, COMPONENT, StatusLine};
-use crate::request::{Plan, plan};
-use crate::role_client::{Answer, BodyPart, ExchangeError, Outgoing, RequestBody, RoleClient};
+use crate::request::{Framing, Plan, plan};
+use crate::role_client::{Answer, AnswerError, ExchangeError, RoleClient, Sender};
 use crate::stream::{Gone, NotAnswered, RequestStream};
 
 /// Largest body that is held whole, so that the request can be sent again (settled point 14).
 const HELD_BODY: usize = 64 * 1024;
-/// Pieces of a larger body that wait for the role.
-const PIECES: usize = 2;
 /// A request that took longer is reported to the site.
 const SLOW: Duration = Duration::from_secs(5);
 
@@ -72,7 +69,7 @@ impl Forwarder<'_> {
     /// Forwards one request and everything that comes back. `no_body`: the request has none.
     pub(crate) async fn forward(&self, stream: RequestStream, head: &[u8], no_body: bool) {
         let began = Instant::now();
-        let Ok(head) = serde_json::from_slice::<RequestHead>(head) else {
+        let Ok(head) = RequestHead::from_bytes(head) else {
             warn!(component = COMPONENT, gateway = %self.gateway.name, "request head of the gateway not readable");
             return stream.reset(reset::PROTOCOL);
         };
@@ -80,6 +77,7 @@ impl Forwarder<'_> {
             Ok(plan) => plan,
             Err(error) => {
                 let is_head = head.method == "HEAD";
+                self.context.counters.refusal(Reason::NotPublished);
                 self.refuse(&stream, head.request, Reason::NotPublished, is_head).await;
                 let detail = runtime::telemetry::Chain(&error).to_string();
                 info!(component = COMPONENT, request_id = %head.request, error = %detail, "request not forwarded");
@@ -98,6 +96,13 @@ impl Forwarder<'_> {
             let external = log::external_address(&head.external, &self.gateway.host);
             log::switched(&external, &format!("{}{}", plan.role.base, plan.endpoint.path), &internal)
         });
+        let step = runtime::step!(
+            "connection-point.forward",
+            head.request,
+            parent = "gateway.route",
+            endpoint = plan.endpoint.name,
+            gateway = %self.gateway.name
+        );
         let begun = self.context.counters.begin(self.gateway, &plan);
         let mut progress = Progress::default();
         let outcome = tokio::select! {
@@ -107,6 +112,15 @@ impl Forwarder<'_> {
         progress.outcome.elapsed = began.elapsed();
         progress.outcome.failed =
             outcome.is_err() || progress.answered.as_ref().is_some_and(|status| status.code.as_u16() >= 400);
+        progress.outcome.status = match &outcome {
+            Err(Failure::Refused(reason, _)) => {
+                self.context.counters.refusal(*reason);
+                step.record("reason", display(reason));
+                reason.row().status
+            }
+            _ => progress.answered.as_ref().map_or(0, |status| status.code.as_u16()),
+        };
+        step.record("status", progress.outcome.status);
         begun.end(progress.outcome);
         self.tell(&head, &plan, &internal, began, &progress);
         if let Err(failure) = outcome {
@@ -117,8 +131,8 @@ impl Forwarder<'_> {
     async fn carry(
         &self,
         stream: &RequestStream,
-        head: &RequestHead,
-        plan: &Plan,
+        head: &RequestHead<'_>,
+        plan: &Plan<'_>,
         no_body: bool,
         progress: &mut Progress,
     ) -> Result<(), Failure> {
@@ -135,12 +149,13 @@ impl Forwarder<'_> {
         }
         if complete {
             body.check_end()?;
-            let request = Self::outgoing(plan, RequestBody::whole(held.freeze()));
-            let answer =
-                timeout(self.context.request_timeout, self.roles.exchange(&plan.role, request)).await;
-            let answer = answer.map_err(|_| timed_out())?.map_err(|error| not_answered(&error))?;
-            let answer = self.relay(stream, head, plan, answer, progress).await?;
-            self.roles.keep(answer);
+            let request = whole(plan, &held);
+            let exchange = self.roles.exchange(&plan.role, &request, plan.is_head());
+            let answer = timeout(self.context.request_timeout, exchange).await;
+            let (mut answer, party) =
+                answer.map_err(|_| timed_out())?.map_err(|error| not_answered(&error))?;
+            self.relay(stream, head, plan, &mut answer, progress).await?;
+            self.roles.keep(answer, party);
             return Ok(());
         }
         let pumped = AtomicU64::new(0);
@@ -152,68 +167,63 @@ impl Forwarder<'_> {
     /// Carries a request whose body is too large to be held.
     async fn carry_streamed(
         &self,
-        head: &RequestHead,
+        head: &RequestHead<'_>,
         body: BodySource<'_>,
         held: Bytes,
         pumped: &AtomicU64,
         progress: &mut Progress,
     ) -> Result<(), Failure> {
         let (stream, plan) = (body.stream, body.plan);
-        let (parts, receiver) = mpsc::channel(PIECES);
-        let request = RequestBody::Streamed { parts: receiver, left: plan.body_length, ended: false };
-        let mut pump = pin!(body.pump(held, parts, pumped));
-        let mut exchange = pin!(self.roles.exchange(&plan.role, Self::outgoing(plan, request)));
-        let mut sent = false;
-        let answer = loop {
-            tokio::select! {
-                answer = &mut exchange => break answer.map_err(|error| not_answered(&error))?,
-                outcome = &mut pump, if !sent => {
-                    outcome?;
-                    sent = true;
+        let (mut sender, split) =
+            self.roles.open_split(&plan.role).await.map_err(|error| not_answered(&error))?;
+        let mut sent = None;
+        let answer = {
+            let mut pump = pin!(body.pump(held, &mut sender, pumped));
+            let mut answered = pin!(split.answer(plan.is_head()));
+            let mut answer = loop {
+                tokio::select! {
+                    answer = &mut answered => {
+                        break answer.map_err(|error| not_answered(&ExchangeError::Answer(error)))?;
+                    }
+                    outcome = &mut pump, if sent.is_none() => sent = Some(outcome?),
+                    // The time of the answer begins when the role has the whole request, or takes no more of it.
+                    () = tokio::time::sleep(self.context.request_timeout), if sent.is_some() => {
+                        return Err(timed_out());
+                    }
                 }
-                // The time of the answer begins when the role has the whole request.
-                () = tokio::time::sleep(self.context.request_timeout), if sent => return Err(timed_out()),
-            }
-        };
-        let mut relay = pin!(self.relay(stream, head, plan, answer, progress));
-        let answer = loop {
-            tokio::select! {
-                outcome = &mut relay => break outcome?,
-                // A role may answer before it has read everything, and may read no further.
-                outcome = &mut pump, if !sent => {
-                    outcome?;
-                    sent = true;
+            };
+            {
+                let mut relay = pin!(self.relay(stream, head, plan, &mut answer.answer, progress));
+                loop {
+                    tokio::select! {
+                        outcome = &mut relay => break outcome?,
+                        // A role may answer before it has read everything, and may read no further.
+                        outcome = &mut pump, if sent.is_none() => sent = Some(outcome?),
+                    }
                 }
             }
+            answer
         };
-        if sent {
-            self.roles.keep(answer);
+        if sent == Some(Sent::Whole) {
+            self.roles.keep_split(answer, sender);
         }
         Ok(())
     }
 
-    fn outgoing(plan: &Plan, body: RequestBody) -> Outgoing {
-        Outgoing { method: plan.method.clone(), uri: plan.uri.clone(), headers: plan.headers.clone(), body }
-    }
-
-    /// Passes the answer on; gives it back when all of it was read.
-    async fn relay(
+    /// Passes the answer on, all of it.
+    async fn relay<R: AsyncRead + Unpin>(
         &self,
         stream: &RequestStream,
-        head: &RequestHead,
-        plan: &Plan,
-        mut answer: Answer,
+        head: &RequestHead<'_>,
+        plan: &Plan<'_>,
+        answer: &mut Answer<R>,
         progress: &mut Progress,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<(), Failure> {
         let limit = self.context.request_timeout;
-        let (role_answer, body) = answer.parts();
-        let nothing = body.is_end_stream() || plan.method == Method::HEAD;
-        let (answer_head, status) = answer::from_role(role_answer, &plan.method, body.size_hint().exact());
-        progress.reason = role_answer
-            .headers()
-            .get(reason::HEADER)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
+        let nothing = answer.has_ended();
+        let (answer_head, status) = answer::from_role(&answer.head, answer.body_length(), plan.is_head());
+        let reason = answer.head.headers.iter().find(|(name, _)| name == reason::HEADER);
+        progress.reason = reason.map(|(_, value)| value.clone().into_owned());
         match stream.answer(&answer_head, nothing) {
             Ok(()) => progress.answered = Some(status),
             Err(NotAnswered::Gone(_)) => return Err(Failure::Cancelled),
@@ -224,7 +234,7 @@ impl Forwarder<'_> {
         debug!(component = COMPONENT, request_id = %head.request, "answer of the role passes");
         progress.outcome.response_bytes = Some(0);
         if nothing {
-            return Ok(answer);
+            return Ok(());
         }
         loop {
             let chunk = timeout(limit, answer.chunk())
@@ -233,7 +243,7 @@ impl Forwarder<'_> {
                     Failure::Reset(reset::TIMEOUT, "the role fell silent in the middle of its answer")
                 })?
                 .map_err(|_| Failure::Reset(reset::ANSWER_CUT, "the role's answer broke off"))?;
-            let last = chunk.is_none() || answer.parts().1.is_end_stream();
+            let last = chunk.is_none() || answer.has_ended();
             let chunk = chunk.unwrap_or_default();
             let sent = progress.outcome.response_bytes.get_or_insert(0);
             *sent = sent.saturating_add(chunk.len() as u64);
@@ -241,13 +251,20 @@ impl Forwarder<'_> {
                 .await
                 .map_err(|_| Failure::Reset(reset::TIMEOUT, "the gateway took no more of the answer"))??;
             if last {
-                return Ok(answer);
+                return Ok(());
             }
         }
     }
 
     /// The field's lines, and a report when the role refused or was slow.
-    fn tell(&self, head: &RequestHead, plan: &Plan, internal: &str, began: Instant, progress: &Progress) {
+    fn tell(
+        &self,
+        head: &RequestHead<'_>,
+        plan: &Plan<'_>,
+        internal: &str,
+        began: Instant,
+        progress: &Progress,
+    ) {
         let Some(status) = &progress.answered else { return };
         let elapsed = milliseconds(began.elapsed());
         let refused = status.code.as_u16() >= 400;
@@ -266,8 +283,8 @@ impl Forwarder<'_> {
     async fn fail(
         &self,
         stream: RequestStream,
-        head: &RequestHead,
-        plan: &Plan,
+        head: &RequestHead<'_>,
+        plan: &Plan<'_>,
         began: Instant,
         failure: Failure,
     ) {
@@ -277,7 +294,7 @@ impl Forwarder<'_> {
                 stream.reset(reset::CANCELLED);
             }
             Failure::Refused(reason, detail) => {
-                self.refuse(&stream, head.request, reason, plan.method == Method::HEAD).await;
+                self.refuse(&stream, head.request, reason, plan.is_head()).await;
                 let status = answer::refusal_status(reason);
                 warn!(
                     component = COMPONENT, request_id = %head.request, role = %plan.role.id, %reason,
@@ -307,7 +324,7 @@ impl Forwarder<'_> {
 
     fn report(
         &self,
-        head: &RequestHead,
+        head: &RequestHead<'_>,
         began: Instant,
         status: u16,
         reason: Option<String>,
@@ -326,10 +343,19 @@ impl Forwarder<'_> {
     }
 }
 
+/// How much of a request's body the role has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// All of it.
+    Whole,
+    /// The role reads no further.
+    Part,
+}
+
 /// The body of a request as it comes out of the tunnel, held against what was promised.
 struct BodySource<'a> {
     stream: &'a RequestStream,
-    plan: &'a Plan,
+    plan: &'a Plan<'a>,
     received: u64,
     limit: Duration,
 }
@@ -357,39 +383,47 @@ impl BodySource<'_> {
         Ok(())
     }
 
-    async fn next_part(&mut self) -> Result<BodyPart, Failure> {
-        if let Some(bytes) = self.next().await? {
-            return Ok(BodyPart::Data(bytes));
-        }
-        self.check_end()?;
-        Ok(BodyPart::End)
-    }
-
     /// Hands the body to the role: first what is held, then what comes.
-    async fn pump(
-        mut self,
-        held: Bytes,
-        parts: mpsc::Sender<BodyPart>,
-        pumped: &AtomicU64,
-    ) -> Result<(), Failure> {
+    async fn pump(mut self, held: Bytes, to: &mut Sender, pumped: &AtomicU64) -> Result<Sent, Failure> {
+        let framing = self.plan.body_length.map_or(Framing::Chunked, Framing::Length);
+        self.plan.write_head(framing, to.head());
         pumped.store(self.received, Ordering::Relaxed);
         let mut next = (!held.is_empty()).then_some(held);
         loop {
             let part = match next.take() {
-                Some(bytes) => BodyPart::Data(bytes),
-                None => self.next_part().await?,
+                Some(bytes) => Some(bytes),
+                None => self.next().await?,
             };
             pumped.store(self.received, Ordering::Relaxed);
-            let is_end = matches!(part, BodyPart::End);
-            match timeout(self.limit, parts.send(part)).await {
+            let sending = async {
+                match &part {
+                    Some(part) => to.send(framing, part).await,
+                    None => to.end(framing).await,
+                }
+            };
+            if part.is_none() {
+                self.check_end()?;
+            }
+            match timeout(self.limit, sending).await {
                 Err(_) => return Err(timed_out()),
-                // The role reads no further; its answer, or the end of its connection, says why.
-                Ok(Err(_)) => std::future::pending().await,
-                Ok(Ok(())) if is_end => return Ok(()),
+                // Its answer, or the end of its connection, says why.
+                Ok(Err(_)) => return Ok(Sent::Part),
+                Ok(Ok(())) if part.is_none() => return Ok(Sent::Whole),
                 Ok(Ok(())) => {}
             }
         }
     }
+}
+
+/// A request with the whole of its body.
+fn whole(plan: &Plan<'_>, body: &[u8]) -> BytesMut {
+    let mut out = BytesMut::new();
+    let length = body.len() as u64;
+    // A device that stated a length of nothing is understood as one that stated none.
+    let framing = if body.is_empty() { Framing::None } else { Framing::Length(length) };
+    plan.write_head(framing, &mut out);
+    out.extend_from_slice(body);
+    out
 }
 
 fn timed_out() -> Failure {
@@ -398,10 +432,10 @@ fn timed_out() -> Failure {
 
 fn not_answered(error: &ExchangeError) -> Failure {
     let reason = match error {
-        ExchangeError::Dial(_) | ExchangeError::Setup(_) | ExchangeError::Closed(_) => {
+        ExchangeError::Dial(_) | ExchangeError::Setup(_) | ExchangeError::Answer(AnswerError::Closed) => {
             Reason::RoleUnreachable
         }
-        ExchangeError::Malformed(_) | ExchangeError::Switched => Reason::RoleAnswerMalformed,
+        ExchangeError::Answer(_) => Reason::RoleAnswerMalformed,
     };
     Failure::Refused(reason, runtime::telemetry::Chain(error).to_string())
 }

@@ -14,10 +14,11 @@
 //! | a request and its answer | `forward`, `request`, `answer`, `role`, `role_client` |
 //! | the certificate for roles that demand one | `role_certificate` |
 //! | publications on their way to gateways | `publish` |
-//! | what is told of it all | `log`, `counters`, `events`, `upkeep` |
+//! | what is told of it all | `log`, `counters`, `events`, `upkeep`, `admin` |
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod admin;
 mod answer;
 mod config;
 mod context;
@@ -42,6 +43,7 @@ mod uplink;
 mod workers;
 
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use proto::time::Timestamp;
@@ -72,6 +74,7 @@ pub struct ConnectionPoint;
 #[derive(Debug)]
 pub struct Bound {
     context: Arc<Context>,
+    admin: Option<(TcpListener, SocketAddr)>,
 }
 
 /// Why a connection point cannot start.
@@ -86,11 +89,17 @@ pub enum BindError {
     /// The operating system gave no thread.
     #[error("no threads for device traffic")]
     Threads(#[source] io::Error),
+    /// The address for monitors could not be listened on.
+    #[error("the connection point cannot listen for monitors")]
+    Admin(#[from] runtime::listen::BindError),
+    /// The system does not tell where that is.
+    #[error("the connection point's address for monitors cannot be read")]
+    Address(#[source] io::Error),
 }
 
 impl ConnectionPoint {
     /// Reads the bundle and what was known last, and starts the threads for device traffic. Opens no
-    /// socket: a connection point listens nowhere.
+    /// socket but the one for monitors, if it is wanted: a connection point listens nowhere else.
     pub fn bind(config: &Config, clock: Clock) -> Result<Bound, BindError> {
         let Identity { name, root, certificate, site_links } =
             Identity::load(&config.bundle).map_err(BindError::Bundle)?;
@@ -102,6 +111,9 @@ impl ConnectionPoint {
         role_certificates.refresh(&known.roles(), Timestamp::from_micros(clock.now()));
         let roles = RoleClient::new(Arc::clone(&root), Arc::clone(&role_certificates), clock.clone());
         let workers = Workers::start(config.thread_count(), &roles).map_err(BindError::Threads)?;
+        let admin = config.admin_listen.map(runtime::listen::bind).transpose()?;
+        let admin = admin.map(|listener| listener.local_addr().map(|address| (listener, address)));
+        let admin = admin.transpose().map_err(BindError::Address)?;
         let context = Context {
             name,
             root,
@@ -115,21 +127,31 @@ impl ConnectionPoint {
             publisher: Publisher::default(),
             uplink: Uplink::default(),
             counters: Counters::new(Timestamp::from_micros(clock.now())),
+            role_connections: Arc::clone(&roles.counts),
             events: Events::default(),
             workers,
             clock,
         };
-        Ok(Bound { context: Arc::new(context) })
+        Ok(Bound { context: Arc::new(context), admin })
     }
 }
 
 impl Bound {
+    /// Where `/livez`, `/readyz` and `/metrics` are, if anywhere.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(_, address)| *address)
+    }
+
     /// Runs until `drain` begins and the requests that were under way have ended, at most until the drain's
     /// deadline.
     pub async fn run(self, drain: Drain) {
         let context = self.context;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
+        if let Some((listener, _)) = self.admin {
+            let (monitored, end) = (admin::Monitored::new(&context, &drain), stop.clone());
+            tasks.spawn(async move { admin::serve(monitored, listener, end.cancelled()).await });
+        }
         tasks.spawn(drain.track(link::keep_link(Arc::clone(&context), stop.clone())));
         let upkeep = tasks.spawn(drain.track(upkeep::keep_up(Arc::clone(&context))));
         dial::keep_gateways(Arc::clone(&context), drain.clone()).await;

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use proto::id::Guid;
-use proto::link::{GatewayTarget, ToGateway, Up};
+use proto::link::{GatewayState, GatewayTarget, ToGateway, Up};
 use proto::snapshot::Signed;
 use tracing::warn;
 
@@ -43,6 +43,12 @@ impl Publisher {
     /// Everything to be said on a new site link.
     pub(crate) fn begin_link(&self, latest: u64) -> Vec<Up> {
         self.lock().begin_link(latest, Instant::now())
+    }
+
+    /// How each gateway stands.
+    pub(crate) fn gateway_states(&self) -> Vec<GatewayState> {
+        let states = self.lock().states().into_iter();
+        states.filter_map(|up| if let Up::Gateway(state) = up { Some(state) } else { None }).collect()
     }
 
     /// Gateways that are to be known; others are forgotten.

@@ -1,13 +1,13 @@
 //! From the head that a gateway sent to a request that we write ourselves. Pure: whatever a
 //! gateway says, this is where it is decided whether anything is sent inside, and where to (R44).
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
-use http::uri::PathAndQuery;
-use http::{Method, Uri};
+use bytes::BytesMut;
 use proto::endpoint::Endpoint;
 use proto::header;
+use proto::id::{RequestId, Thumbprint};
 use proto::limits;
 use proto::link::{PEER_CERTIFICATE_HEADER, RequestHead};
 use proto::path::{PathError, parse_role_path};
@@ -20,30 +20,70 @@ const HEADER_VALUE_BYTES: usize = limits::TOKEN_BYTES + 64;
 
 /// A request that will be sent, and to whom.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Plan<'a> {
     /// The role.
     pub(crate) role: Arc<Role>,
     /// The row of the endpoint table.
     pub(crate) endpoint: &'static Endpoint,
     /// The method, one of the endpoint's.
-    pub(crate) method: Method,
+    pub(crate) method: &'static str,
     /// Path and query, in the table's spelling.
-    pub(crate) uri: Uri,
-    /// All headers but those about the body.
-    pub(crate) headers: HeaderMap,
+    pub(crate) target: String,
+    /// Headers of the device that pass.
+    headers: Vec<(&'static str, &'a str)>,
+    request: RequestId,
+    certificate: Option<Thumbprint>,
     /// Length of the body, when the device stated it; within the endpoint's bound.
     pub(crate) body_length: Option<u64>,
 }
 
-impl Plan {
+/// How the end of a request's body is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// There is none.
+    None,
+    /// By its length.
+    Length(u64),
+    /// By chunks.
+    Chunked,
+}
+
+impl Plan<'_> {
     /// The whole internal URL, for log lines.
     pub(crate) fn internal_url(&self) -> String {
-        format!("{}{}", self.role.base, self.uri)
+        [&self.role.base, self.target.as_str()].concat()
     }
 
     /// Whether a bearer token goes along.
     pub(crate) fn has_token(&self) -> bool {
-        self.headers.contains_key(http::header::AUTHORIZATION)
+        self.headers.iter().any(|(name, _)| *name == "authorization")
+    }
+
+    /// Whether the answer will have no body by the request's method.
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+
+    /// Appends request line and headers.
+    pub(crate) fn write_head(&self, framing: Framing, out: &mut BytesMut) {
+        let values: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        out.reserve(256 + self.target.len() + self.role.authority.len() + values);
+        let mut line = |parts: &[&str]| parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+        line(&[self.method, " ", &self.target, " HTTP/1.1\r\nhost: ", &self.role.authority, "\r\n"]);
+        for (name, value) in &self.headers {
+            line(&[name, ": ", value, "\r\n"]);
+        }
+        // Writing to a buffer that grows cannot fail.
+        let _ = write!(out, "{REQUEST_ID_HEADER}: {}\r\n", self.request);
+        // What the gateway saw at its MutualAuth door; a hint by which a role may only refuse (R39).
+        if let Some(certificate) = &self.certificate {
+            let _ = write!(out, "{PEER_CERTIFICATE_HEADER}: {certificate}\r\n");
+        }
+        let _ = match framing {
+            Framing::None => out.write_str("\r\n"),
+            Framing::Length(length) => write!(out, "content-length: {length}\r\n\r\n"),
+            Framing::Chunked => out.write_str("transfer-encoding: chunked\r\n\r\n"),
+        };
     }
 }
 
@@ -71,8 +111,8 @@ pub(crate) enum NotForwarded {
     Header(&'static str),
 }
 
-/// Judges the head of a request, and writes it anew.
-pub(crate) fn plan(head: &RequestHead, roles: &Roles) -> Result<Plan, NotForwarded> {
+/// Judges the head of a request, and plans it anew.
+pub(crate) fn plan<'a>(head: &'a RequestHead<'_>, roles: &Roles) -> Result<Plan<'a>, NotForwarded> {
     let role = roles.find(head.role).ok_or(NotForwarded::Role)?;
     let path = parse_role_path(&head.target).map_err(NotForwarded::Path)?;
     let endpoint = path.endpoint;
@@ -80,51 +120,33 @@ pub(crate) fn plan(head: &RequestHead, roles: &Roles) -> Result<Plan, NotForward
         return Err(NotForwarded::Inside);
     }
     let method = endpoint.methods.iter().find(|known| **known == head.method).ok_or(NotForwarded::Method)?;
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| NotForwarded::Method)?;
     if head.body_length.is_some_and(|length| length > endpoint.max_body as u64) {
         return Err(NotForwarded::Body);
     }
-    let target: PathAndQuery =
-        path.target().try_into().map_err(|_| NotForwarded::Path(PathError::Malformed))?;
     Ok(Plan {
-        headers: headers(head, role)?,
         role: Arc::clone(role),
         endpoint,
         method,
-        uri: Uri::from(target),
+        target: path.target(),
+        headers: headers(head)?,
+        request: head.request,
+        certificate: head.certificate,
         body_length: head.body_length,
     })
 }
 
-fn headers(head: &RequestHead, role: &Role) -> Result<HeaderMap, NotForwarded> {
-    let mut headers = HeaderMap::new();
+fn headers<'a>(head: &'a RequestHead<'_>) -> Result<Vec<(&'static str, &'a str)>, NotForwarded> {
+    let mut headers: Vec<(&'static str, &str)> = Vec::with_capacity(head.headers.len());
     for (name, value) in &head.headers {
         let Some(name) = header::inward().find(|passing| passing.eq_ignore_ascii_case(name)) else {
             continue;
         };
-        let bad = || NotForwarded::Header(name);
-        if value.len() > HEADER_VALUE_BYTES {
-            return Err(bad());
-        }
-        let value = HeaderValue::from_str(value).map_err(|_| bad())?;
         // Two of a kind could be read in two ways further inside, unless they are a list by definition.
-        let is_second = headers.append(HeaderName::from_static(name), value);
-        if is_second && name != "accept" {
-            return Err(bad());
+        let is_second = name != "accept" && headers.iter().any(|(passed, _)| *passed == name);
+        if is_second || value.len() > HEADER_VALUE_BYTES || !header::is_visible(value) {
+            return Err(NotForwarded::Header(name));
         }
-    }
-    let own = |text: &str, what| HeaderValue::from_str(text).map_err(|_| NotForwarded::Header(what));
-    headers.insert(HOST, own(&role.authority, "host")?);
-    headers.insert(
-        HeaderName::from_static(REQUEST_ID_HEADER),
-        own(&head.request.to_string(), REQUEST_ID_HEADER)?,
-    );
-    // What the gateway saw at its MutualAuth door; a hint by which a role may only refuse (R39).
-    if let Some(certificate) = head.certificate {
-        headers.insert(
-            HeaderName::from_static(PEER_CERTIFICATE_HEADER),
-            own(&certificate.to_string(), PEER_CERTIFICATE_HEADER)?,
-        );
+        headers.push((name, value));
     }
     Ok(headers)
 }
@@ -132,7 +154,7 @@ fn headers(head: &RequestHead, role: &Role) -> Result<HeaderMap, NotForwarded> {
 #[cfg(test)]
 mod tests {
     use proto::endpoint::ENDPOINTS;
-    use proto::id::{Guid, RequestId, RoleId};
+    use proto::id::{Guid, RoleId};
     use proto::link::{RoleTarget, RoleTrust};
 
     use super::*;
@@ -147,13 +169,13 @@ mod tests {
         Roles::new(&[target]).0
     }
 
-    fn head(method: &str, target: &str) -> RequestHead {
+    fn head<'a>(method: &'a str, target: &'a str) -> RequestHead<'a> {
         RequestHead {
             request: RequestId::new(Guid::nil()),
             method: method.into(),
             role: RoleId::FIRST,
             target: target.into(),
-            external: String::new(),
+            external: "".into(),
             certificate: None,
             headers: Vec::new(),
             body_length: None,
@@ -165,9 +187,11 @@ mod tests {
         let roles = roles();
         for endpoint in ENDPOINTS {
             for method in endpoint.methods {
-                let planned = plan(&head(method, &endpoint.path.to_ascii_uppercase()), &roles);
+                let path = endpoint.path.to_ascii_uppercase();
+                let head = head(method, &path);
+                let planned = plan(&head, &roles);
                 if endpoint.is_published() {
-                    assert_eq!(planned.unwrap().uri.to_string(), endpoint.path);
+                    assert_eq!(planned.unwrap().target, endpoint.path);
                 } else {
                     assert_eq!(planned.unwrap_err(), NotForwarded::Inside);
                 }
@@ -223,27 +247,48 @@ mod tests {
             ("Authorization", "Bearer t"),
             ("signature", "sig1=:AA==:"),
         ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .map(|(name, value)| (name.into(), value.into()))
         .to_vec();
-        let plan = plan(&head, &roles()).unwrap();
-        let mut names: Vec<_> = plan.headers.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["authorization", "host", "roamgate-request-id", "signature"]);
-        assert_eq!(plan.headers["host"], "mp.example:8080");
-        assert_eq!(plan.headers["roamgate-request-id"], Guid::nil().to_string());
-        assert!(plan.has_token());
+        assert_eq!(
+            written(&head),
+            "GET /CCM_STS HTTP/1.1\r\n\
+             host: mp.example:8080\r\n\
+             authorization: Bearer t\r\n\
+             signature: sig1=:AA==:\r\n\
+             roamgate-request-id: 00000000-0000-0000-0000-000000000000\r\n\r\n"
+        );
+        assert!(plan(&head, &roles()).unwrap().has_token());
+    }
+
+    fn written(head: &RequestHead<'_>) -> String {
+        let mut out = BytesMut::new();
+        plan(head, &roles()).unwrap().write_head(Framing::None, &mut out);
+        String::from_utf8(out.into()).unwrap()
     }
 
     #[test]
     fn the_certificate_of_the_door_is_told_by_us_and_by_nobody_else() {
         let mut head = head("GET", "/CCM_STS");
-        head.headers = vec![(PEER_CERTIFICATE_HEADER.to_owned(), "forged".to_owned())];
-        assert!(!plan(&head, &roles()).unwrap().headers.contains_key(PEER_CERTIFICATE_HEADER));
-        let certificate = proto::id::Thumbprint::of(b"leaf");
+        head.headers = vec![(PEER_CERTIFICATE_HEADER.into(), "forged".into())];
+        assert!(!written(&head).contains("forged"));
+        let certificate = Thumbprint::of(b"leaf");
         head.certificate = Some(certificate);
-        let headers = plan(&head, &roles()).unwrap().headers;
-        let told: Vec<_> = headers.get_all(PEER_CERTIFICATE_HEADER).iter().collect();
-        assert_eq!(told, [&certificate.to_string()]);
+        let line = format!("\r\n{PEER_CERTIFICATE_HEADER}: {certificate}\r\n");
+        assert_eq!((written(&head).matches(&line).count(), written(&head).contains("forged")), (1, false));
+    }
+
+    #[test]
+    fn the_end_of_the_body_is_told_in_one_way() {
+        let head = head("GET", "/CCM_STS");
+        let end = |framing| {
+            let mut out = BytesMut::new();
+            plan(&head, &roles()).unwrap().write_head(framing, &mut out);
+            let text = String::from_utf8(out.into()).unwrap();
+            text.rsplit_once("00000000\r\n").unwrap().1.to_owned()
+        };
+        assert_eq!(end(Framing::None), "\r\n");
+        assert_eq!(end(Framing::Length(0)), "content-length: 0\r\n\r\n");
+        assert_eq!(end(Framing::Chunked), "transfer-encoding: chunked\r\n\r\n");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) struct Role {
     /// `host:port` to connect to.
     pub(crate) address: String,
     /// `http://host[:port]`, in front of every path.
-    pub(crate) base: String,
+    pub(crate) base: Arc<str>,
 }
 
 /// How a role is told from somebody else, and what it asks of us.
@@ -98,7 +98,7 @@ impl Role {
             host: host.to_owned(),
             authority: authority.as_str().to_owned(),
             address: format!("{host}:{port}"),
-            base: format!("{}://{authority}", if is_tls { "https" } else { "http" }),
+            base: format!("{}://{authority}", if is_tls { "https" } else { "http" }).into(),
         })
     }
 
@@ -150,6 +150,11 @@ impl Roles {
         self.0.get(&role)
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The roles that demand a client certificate of ours, in the order of their numbers.
     pub(crate) fn demanding(&self) -> Vec<&Arc<Role>> {
         let mut roles: Vec<_> = self.0.values().filter(|role| role.demands_certificate()).collect();
@@ -179,7 +184,7 @@ mod tests {
     fn host_port_and_scheme_are_taken_apart() {
         let role = parse("http://mp.example:8080").unwrap();
         assert_eq!((role.address.as_str(), role.authority.as_str()), ("mp.example:8080", "mp.example:8080"));
-        assert!(role.base == "http://mp.example:8080" && role.tls.is_none());
+        assert!(&*role.base == "http://mp.example:8080" && role.tls.is_none());
         let role = parse("https://MP.example/").unwrap();
         assert_eq!(role.address, "MP.example:443");
         assert!(role.tls.is_some() && role.host == "MP.example" && role.authority == "MP.example");

@@ -84,7 +84,7 @@ fn tell(role: &Role, choice: &Choice, found: &Found) {
         warn!(component = COMPONENT, error = %problem, "file of the client certificate is passed over");
     }
     choice.lines.iter().for_each(|line| log::line(line));
-    let (role, configured) = (&role.base, found.candidates.len());
+    let (role, configured) = (&*role.base, found.candidates.len());
     match &choice.chosen {
         Some(own) => {
             let name = own.leaf().common_name().unwrap_or_default();

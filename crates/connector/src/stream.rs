@@ -11,9 +11,6 @@ use tunnel::{AnswerError, SendError, StreamId};
 
 use crate::tunnel::Tunnel;
 
-/// Most bytes of a request's body that are taken at once.
-const CHUNK: usize = 64 * 1024;
-
 /// The stream is over: the gateway gave it up, or the tunnel is lost. Nobody waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the gateway does not wait for this request any more")]
@@ -44,7 +41,7 @@ impl RequestStream {
         Self { tunnel, id, changed, over: AtomicBool::new(false) }
     }
 
-    /// The next piece of the request's body, at most 64 KiB; `None` at its end. Its credit goes back
+    /// The next piece of the request's body, as it came; `None` at its end. Its credit goes back
     /// to the gateway at once, so whoever takes it must pass it on before taking more.
     pub(crate) async fn chunk(&self) -> Result<Option<Bytes>, Gone> {
         loop {
@@ -53,10 +50,8 @@ impl RequestStream {
             {
                 let mut shared = self.tunnel.lock();
                 let stream = shared.stream(self.id)?;
-                if !stream.data.is_empty() {
-                    let length = stream.data.len().min(CHUNK);
-                    let bytes = stream.data.split_to(length).freeze();
-                    shared.side.consumed(self.id, length);
+                if let Some(bytes) = stream.parts.pop_front() {
+                    shared.side.consumed(self.id, bytes.len());
                     drop(shared);
                     self.tunnel.wake();
                     return Ok(Some(bytes));
@@ -81,9 +76,8 @@ impl RequestStream {
     }
 
     /// Sends the head of the answer; `end`: there is no body.
-    pub(crate) fn answer(&self, head: &AnswerHead, end: bool) -> Result<(), NotAnswered> {
-        // Strings and numbers always serialise.
-        let bytes = serde_json::to_vec(head).map_err(|_| NotAnswered::HeadTooLarge)?;
+    pub(crate) fn answer(&self, head: &AnswerHead<'_>, end: bool) -> Result<(), NotAnswered> {
+        let bytes = head.to_bytes().map_err(|_| NotAnswered::HeadTooLarge)?;
         let outcome = self.tunnel.lock().side.answer(Instant::now(), self.id, bytes.into(), end);
         self.tunnel.wake();
         match outcome {

@@ -38,11 +38,12 @@ impl Workers {
             .map(|number| {
                 let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
                 let handle = runtime.handle().clone();
-                let stop = stop.clone();
-                thread::Builder::new()
-                    .name(format!("traffic-{number}"))
-                    .spawn(move || runtime.block_on(stop.cancelled()))?;
-                Ok(Arc::new(Worker { handle, roles: client.another(), tunnels: AtomicUsize::new(0) }))
+                let worker = Worker { handle, roles: client.another(), tunnels: AtomicUsize::new(0) };
+                let worker = Arc::new(worker);
+                let (stop, itself) = (stop.clone(), Arc::clone(&worker));
+                let serve = move || runtime.block_on(stop.run_until_cancelled(itself.roles.keep_up()));
+                thread::Builder::new().name(format!("traffic-{number}")).spawn(serve)?;
+                Ok(worker)
             })
             .collect::<io::Result<Vec<_>>>()?;
         Ok(Self { workers, _stop: guard })

@@ -1,10 +1,10 @@
 //! One connection that made its handshake, and each request on it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -19,7 +19,8 @@ use proto::time::Timestamp;
 use runtime::telemetry::Chain;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
-use tracing::{debug, info};
+use tracing::field::display;
+use tracing::{Span, debug, info};
 
 use crate::admit::{Admitted, Asked, Bearer, BodyLength, NotAccepted, NotTrusted, Passage, Refused, Verify};
 use crate::events::HOP;
@@ -29,7 +30,7 @@ use crate::route::{self, About, AnswerBody, Ticket};
 use crate::shown::Shown;
 use crate::state::GatewayState;
 use crate::tunnel::Peer;
-use crate::{control, headers, reply};
+use crate::{control, headers, limit, reply};
 use reply::{Answered, Reply};
 
 /// Longest `Host` that is repeated in logs, in bytes.
@@ -48,7 +49,7 @@ pub(crate) async fn connection(
         let withdrawn = state.as_ref().map(|state| &state.snapshot.withdrawn_links);
         let chain = tls.peer_certificates().unwrap_or_default();
         match Peer::judge(chain, gateway.publisher.root(), withdrawn, gateway.now()) {
-            Ok(connector) => control::tunnel(&gateway, shard, stream, connector).await,
+            Ok(connector) => Box::pin(control::tunnel(&gateway, shard, stream, connector)).await,
             Err(error) => {
                 let reason = Reason::LinkRefused;
                 info!(component = COMPONENT, %peer, %reason, error = %Chain(&error), "tunnel refused");
@@ -59,9 +60,14 @@ pub(crate) async fn connection(
     let shown = tls.peer_certificates().and_then(Shown::new);
     let service = service_fn(|request| {
         let (gateway, shown) = (&gateway, shown.as_ref());
-        async move { Answered::Ok(answer(gateway, shard, shown, request).await) }
+        // Boxed: the room for an answer is taken by the connections that wait for one, not by those that idle.
+        let answer = Box::pin(answer(gateway, shard, peer.ip(), shown, request));
+        async move { Answered::Ok(answer.await) }
     });
     if let Err(error) = runtime::http::serve(stream, &gateway.http, &gateway.drain, service).await {
+        if error.is_parse() {
+            gateway.limits.unreadable(peer.ip(), Instant::now());
+        }
         debug!(component = COMPONENT, %peer, error = %Chain(&error), "connection ended early");
     }
 }
@@ -70,28 +76,51 @@ pub(crate) async fn connection(
 async fn answer(
     gateway: &Arc<Gateway>,
     shard: u16,
+    source: IpAddr,
     shown: Option<&Shown>,
     request: Request<Incoming>,
 ) -> Response<Reply> {
     let (at, began) = (gateway.now(), Instant::now());
     let id = RequestId::new(runtime::id::request_id(&gateway.clock).into());
     let (head, body) = request.into_parts();
-    let arrived = Arrived { id, at, began, head: &head };
-    let outcome = match arrived.admit(gateway, shown) {
-        Ok(Passed::Page(answer)) => Ok(answer),
+    // Never the query: it may name a device.
+    let step = runtime::step!("gateway.request", id, method = head.method.as_str(), path = head.uri.path());
+    let arrived = Arrived { id, at, began, source, head: &head, step };
+    let admitted = {
+        let step = runtime::step!("gateway.admit", id, parent = "gateway.request");
+        arrived.admit(gateway, shown).inspect_err(|refused| note_refusal(&step, refused))
+    };
+    let outcome = match admitted {
+        Ok(Passed::Page(answer)) => {
+            gateway.ledger.counters.elsewhere(answer.status().as_u16());
+            Ok(answer)
+        }
         Ok(Passed::Role(passage, length)) => arrived.relay(gateway, shard, passage, length, body).await,
         Err(refused) => {
-            count_refused(gateway, &head, &refused);
+            gateway.limits.refused(source, &refused, began);
+            arrived.count_refused(gateway, &refused);
             Err(refused)
         }
     };
+    let refused = outcome.is_err();
     let mut answer = outcome.unwrap_or_else(|refused| {
-        arrived.tell(gateway, &refused);
+        gateway.ledger.counters.refusal(refused.reason);
+        note_refusal(&arrived.step, &refused);
+        if gateway.limits.tells(&refused, began) {
+            arrived.tell(gateway, &refused);
+        }
         if let Some(tenant) = refused.wants_keys_of {
             gateway.want_keys(tenant);
         }
-        reply::refused(&refused, id, runtime::id::random())
+        let random = runtime::id::random();
+        let mut answer = reply::refused(&refused, id, random);
+        limit::say_when(&refused, random, answer.headers_mut());
+        answer
     });
+    if refused && head_states_much(&head) {
+        // What was not read of the body is not read any more, so the connection cannot go on.
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if head.headers.contains_key(TRANSFER_ENCODING) {
         // Where chunks and a length were both stated hyper follows the chunks, and RFC 9112 (6.3) wants the
         // connection closed: what follows may be the other reading's.
@@ -122,7 +151,10 @@ struct Arrived<'a> {
     id: RequestId,
     at: Timestamp,
     began: Instant,
+    source: IpAddr,
     head: &'a Parts,
+    /// The request as a whole, for whoever collects traces.
+    step: Span,
 }
 
 /// What passes admission.
@@ -138,7 +170,9 @@ impl Arrived<'_> {
         if gateway.drain.has_started() {
             return Err(Refused::closing(Reason::Draining, "the gateway is stopping"));
         }
+        gateway.limits.source(self.source, self.began)?;
         let asked = Asked::read(self.head, shown.map(Shown::thumbprint))?;
+        gateway.limits.body(asked.body)?;
         let state = gateway.publisher.load();
         let state = state.as_ref().ok_or_else(|| Refused::new(Reason::NoSnapshot, "no snapshot yet"))?;
         Ok(match asked.admit(&state.snapshot, &Proofs { state, shown }, self.at)? {
@@ -146,7 +180,10 @@ impl Arrived<'_> {
             Admitted::ServiceMetadata => {
                 Passed::Page(reply::metadata(&gateway.name, &state.snapshot, self.id))
             }
-            Admitted::Role(passage) => Passed::Role(passage, asked.body),
+            Admitted::Role(passage) => {
+                gateway.limits.passage(&passage, asked.shown, self.source, self.began)?;
+                Passed::Role(passage, asked.body)
+            }
         })
     }
 
@@ -166,32 +203,43 @@ impl Arrived<'_> {
             began: self.began,
             at: self.at,
             request: self.id,
-            name: name_of(self.head),
+            method: self.head.method.clone(),
+            uri: self.head.uri.clone(),
             device: passage.identity.device(),
+            step: self.step.clone(),
         };
         let mut ticket = Ticket::new(Arc::clone(&gateway.ledger), row, place, about);
-        let max_body = passage.endpoint.max_body as u64;
+        let max_body = gateway.limits.max_body(passage.endpoint.max_body);
         let head = self.request_head(*passage, length);
         let request = route::Request { head, body, length, max_body };
+        let step = runtime::step!("gateway.route", self.id, parent = "gateway.request");
         let relayed = route::relay(&gateway.tunnels, shard, request, gateway.patience, &mut ticket).await;
-        let answer = relayed.inspect_err(|refused| ticket.answered(refused.status().as_u16()))?;
-        ticket.answered(answer.head.status);
-        let route::Answer { head, stream, upload } = answer;
+        let told = |ticket: &mut Ticket, refused: &Refused| {
+            ticket.answered(refused.status().as_u16());
+            note_refusal(&step, refused);
+        };
+        let route::Answer { head, stream, upload } =
+            relayed.inspect_err(|refused| told(&mut ticket, refused))?;
+        let head = route::read_head(&head).inspect_err(|refused| told(&mut ticket, refused))?;
+        ticket.answered(head.status);
+        step.record("status", head.status);
+        drop(step);
         let wait = gateway.patience.answer;
         Ok(reply::relayed(&head, &self.head.method, self.id, |length| {
             Box::new(AnswerBody::new(stream, upload, length, wait, ticket))
         }))
     }
 
-    fn request_head(&self, passage: Passage, length: BodyLength) -> RequestHead {
+    fn request_head(&self, passage: Passage, length: BodyLength) -> RequestHead<'_> {
         let host = self.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let host = host.get(..HOST_BYTES).unwrap_or(host);
+        let target = self.head.uri.path_and_query().map_or("", |target| target.as_str());
         RequestHead {
             request: self.id,
-            method: self.head.method.as_str().to_owned(),
+            method: self.head.method.as_str().into(),
             role: passage.role,
-            target: passage.target,
-            external: format!("https://{host}{}", self.head.uri),
+            target: passage.target.into(),
+            external: ["https://", host, target].concat().into(),
             certificate: match passage.identity {
                 Identity::Certificate { thumbprint } => Some(thumbprint),
                 Identity::Anonymous | Identity::Entra(_) | Identity::Token(_) => None,
@@ -204,10 +252,31 @@ impl Arrived<'_> {
         }
     }
 
+    /// Counts what was refused before it was passed on; on a published path in that path's row. Reasons that
+    /// come before the path was looked at must not make rows: strangers would choose their names.
+    fn count_refused(&self, gateway: &Gateway, refused: &Refused) {
+        use Reason as R;
+        let counters = &gateway.ledger.counters;
+        counters.total().refused();
+        let status = refused.status().as_u16();
+        let before_path = matches!(
+            refused.reason,
+            R::UnknownPath | R::MalformedRequest | R::TargetTooLong | R::NoSnapshot | R::Draining
+        );
+        let target = self.head.uri.path_and_query().map_or("", |target| target.as_str());
+        if !before_path && let Ok(External::Role { door, role, path }) = path::parse_external(target) {
+            let with_token = self.head.headers.contains_key(AUTHORIZATION);
+            let row = counters.row(door, role, path.endpoint);
+            row.refused_with(with_token, status, self.began.elapsed());
+        } else {
+            counters.elsewhere(status);
+        }
+    }
+
     /// Tells operator and site of a refusal.
     fn tell(&self, gateway: &Gateway, refused: &Refused) {
         let status = refused.status().as_u16();
-        let target = name_of(self.head);
+        let target = route::name_of(&self.head.method, &self.head.uri);
         info!(
             component = COMPONENT, request_id = %self.id,
             reason = %refused.reason,
@@ -230,25 +299,18 @@ impl Arrived<'_> {
     }
 }
 
-/// Counts what was refused before it was passed on; on a published path also in that path's row. Reasons that
-/// come before the path was looked at must not make rows: strangers would choose their names.
-fn count_refused(gateway: &Gateway, head: &Parts, refused: &Refused) {
-    use Reason as R;
-    let counters = &gateway.ledger.counters;
-    counters.total().refused();
-    let before_path = matches!(
-        refused.reason,
-        R::UnknownPath | R::MalformedRequest | R::TargetTooLong | R::NoSnapshot | R::Draining
-    );
-    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
-    if !before_path && let Ok(External::Role { door, role, path }) = path::parse_external(target) {
-        counters.row(door, role, path.endpoint).refused(head.headers.contains_key(AUTHORIZATION));
-    }
+/// Whether a request states a body that may be still on its way when the request is refused: smaller ones come
+/// with their head, or are read away.
+fn head_states_much(head: &Parts) -> bool {
+    let length =
+        head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    length.is_some_and(|length| length > route::HELD_BYTES)
 }
 
-/// Method and path, without the query: for people.
-fn name_of(head: &Parts) -> String {
-    let path: String = head.uri.path().chars().take(300).collect();
-    let method = head.method.as_str();
-    format!("{} {path}", method.get(..20).unwrap_or(method))
+/// Writes into a step why it did not lead on.
+fn note_refusal(step: &Span, refused: &Refused) {
+    if !step.is_disabled() {
+        step.record("reason", display(refused.reason));
+        step.record("status", refused.status().as_u16());
+    }
 }

@@ -6,6 +6,8 @@
 
 mod identify;
 
+use std::time::Duration;
+
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Version};
@@ -90,6 +92,8 @@ pub struct Refused {
     pub close: bool,
     /// The onboarded tenant whose keys should be fetched anew: one that is not known here may have signed.
     pub wants_keys_of: Option<Guid>,
+    /// Where a limit refused: when there will be room.
+    pub wait: Option<Duration>,
 }
 
 impl Refused {
@@ -105,6 +109,7 @@ impl Refused {
             allow: &[],
             close: false,
             wants_keys_of: None,
+            wait: None,
         }
     }
 
@@ -131,6 +136,10 @@ impl<'a> Asked<'a> {
         let hosts = head.headers.get_all(HOST).iter().count();
         if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
             return Err(malformed("the request needs exactly one Host header"));
+        }
+        let host = head.headers.get(HOST);
+        if host.is_some_and(|host| !is_host(host.as_bytes())) {
+            return Err(malformed("the Host header names no host"));
         }
         let body = body_length(&head.headers).ok_or_else(|| malformed("the body's length is not clear"))?;
         let mut authorizations = head.headers.get_all(AUTHORIZATION).iter();
@@ -223,6 +232,11 @@ fn auth_info(site: &Snapshot, tenant: Guid) -> Result<AuthInfo, Refused> {
 
 /// Methods of the gateway's own pages.
 const OWN_METHODS: &[&str] = &["GET", "HEAD"];
+
+/// Name or address, and port: nothing by which one reader would find another host in it than the next.
+fn is_host(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b".:-_[]".contains(byte))
+}
 
 /// One length, or chunks and nothing else; `None` where it could be either.
 fn body_length(headers: &HeaderMap) -> Option<BodyLength> {

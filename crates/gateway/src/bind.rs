@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use futures_util::future::join_all;
 use proto::bundle::GatewayBundle;
@@ -13,7 +14,7 @@ use proto::time::Timestamp;
 use proto::trust::{SiteRoot, TrustError};
 use runtime::config::private_dir::{self, PrivateDirError};
 use runtime::config::private_file::{self, PrivateFileError};
-use runtime::http::HttpOptions;
+use runtime::http::{Early, HttpOptions};
 use runtime::listen::{self, AcceptOptions, ConnectionCap};
 use runtime::telemetry::Chain;
 use runtime::tls::{
@@ -31,16 +32,13 @@ use tracing::{error, info};
 
 use crate::config::{Config, ConfigProblem};
 use crate::gateway::Gateway;
+use crate::limit::{self, Limits};
 use crate::log::COMPONENT;
 use crate::publication::{BundleSnapshotError, Publisher};
-use crate::route::{InFlight, Patience};
+use crate::route::{InFlight, Ledger, Patience};
 use crate::tenants::KeyWishes;
 use crate::{accept, admin, certificate, control};
 
-/// Header lines of one request; above it 431. Our own client sends some fifteen.
-const HEADER_LINES: usize = 64;
-/// Bytes of request line and headers; above it 431. A token may have 16 KiB, and a certificate header too.
-const HEAD_BYTES: usize = 32 * 1024;
 /// Threads of one shard that verify publications and store them. Devices never reach them.
 const BLOCKING_THREADS: usize = 2;
 
@@ -142,6 +140,9 @@ impl Bound {
     /// Serves until `drain` begins, finishes the requests under way, says goodbye to the connection points
     /// and returns; at the drain's deadline it breaks off what is left.
     pub async fn run(self, drain: Drain) -> Result<(), RunError> {
+        let limits = Arc::new(Limits::new(&self.config.limits));
+        let ledger = Arc::<Ledger>::default();
+        let early = limit::early::answers(self.clock.clone(), Arc::clone(&ledger), Arc::clone(&limits));
         let gateway = Arc::new(Gateway {
             name: self.name,
             clock: self.clock,
@@ -151,18 +152,15 @@ impl Bound {
             publisher: self.publisher,
             tunnels: Arc::default(),
             in_flight: Arc::new(InFlight::new(self.config.max_requests as usize)),
-            ledger: Arc::default(),
+            ledger,
             key_wishes: KeyWishes::default(),
             patience: Patience {
                 answer: self.config.answer_timeout.get(),
                 body: self.config.body_timeout.get(),
             },
-            http: HttpOptions {
-                idle_timeout: self.config.idle_timeout.get(),
-                head_size: HEAD_BYTES,
-                headers: Some(HEADER_LINES),
-                ..HttpOptions::default()
-            },
+            http: http_options(&self.config, early),
+            handshake_timeout: self.config.limits.handshake_timeout.get(),
+            limits,
             cap: ConnectionCap::new(self.config.max_connections as usize),
             certificate: self.certificate,
         });
@@ -249,10 +247,11 @@ async fn serve_shard(
     let mut loops = Vec::new();
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener)?;
+        let limits = Arc::clone(&gateway.limits);
         let options = AcceptOptions {
             cap: gateway.cap.clone(),
-            handshake_timeout: listen::HANDSHAKE_TIMEOUT,
-            admit: None,
+            handshake_timeout: gateway.handshake_timeout,
+            admit: Some(Arc::new(move |source| limits.handshake(source, Instant::now()))),
         };
         let (context, tracker) = (Arc::clone(gateway), tasks.clone());
         let handler = move |stream, peer| {
@@ -264,6 +263,20 @@ async fn serve_shard(
     tasks.close();
     tasks.wait().await;
     Ok(())
+}
+
+fn http_options(config: &Config, early: Early) -> HttpOptions {
+    let limits = &config.limits;
+    HttpOptions {
+        head_timeout: limits.head_timeout.get(),
+        idle_timeout: config.idle_timeout.get(),
+        write_timeout: limits.write_timeout.get(),
+        // Both are far below what a word can count: the configuration was checked.
+        head_size: usize::try_from(limits.head_bytes.bytes()).unwrap_or(usize::MAX),
+        headers: Some(usize::from(limits.head_lines)),
+        early: Some(early),
+        ..HttpOptions::default()
+    }
 }
 
 fn read_bundle(config: &Config) -> Result<GatewayBundle, BindError> {

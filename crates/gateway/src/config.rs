@@ -8,6 +8,8 @@ use std::time::Duration;
 use runtime::config::HumanDuration;
 use serde::Deserialize;
 
+use crate::limit;
+
 /// Most shards that one gateway runs. More threads than any machine of this trade has cores are a mistake.
 pub const SHARDS_MAX: u16 = 256;
 
@@ -43,7 +45,8 @@ pub struct Config {
     #[serde(default = "defaults::max_requests")]
     pub max_requests: u32,
     /// How long a request that has been passed on may wait for its answer, and an answer for its next
-    /// part, before the device is told 504 (or cut off). Default 60 s.
+    /// part, before the device is told 504 (or cut off). A little more than the connection point's
+    /// `request_timeout`, because that one can say more exactly what is wrong. Default 65 s.
     #[serde(default = "defaults::answer_timeout")]
     pub answer_timeout: HumanDuration,
     /// How long a device may keep a request body waiting. Each KiB that it sends gives it a second back, up
@@ -56,6 +59,9 @@ pub struct Config {
     /// Time between two looks at the certificate files. Default 5 s.
     #[serde(default = "defaults::certificate_poll")]
     pub certificate_poll: HumanDuration,
+    /// What one request, source and device may take.
+    #[serde(default)]
+    pub limits: limit::config::Config,
 }
 
 /// A value in the section that cannot work.
@@ -70,6 +76,9 @@ pub enum ConfigProblem {
     /// A bound of nothing would refuse everybody.
     #[error("gateway.{0} must be more than nothing")]
     Zero(&'static str),
+    /// One of the limits.
+    #[error(transparent)]
+    Limits(#[from] limit::config::Problem),
 }
 
 impl Config {
@@ -89,10 +98,10 @@ impl Config {
             ("idle_timeout", self.idle_timeout.get() > Duration::ZERO),
             ("certificate_poll", self.certificate_poll.get() > Duration::ZERO),
         ];
-        match values.into_iter().find(|(_, is_some)| !is_some) {
-            Some((name, _)) => Err(ConfigProblem::Zero(name)),
-            None => Ok(()),
+        if let Some((name, _)) = values.into_iter().find(|(_, is_some)| !is_some) {
+            return Err(ConfigProblem::Zero(name));
         }
+        Ok(self.limits.check()?)
     }
 
     /// How many shards run: as many as asked for, or one for each core.
@@ -122,7 +131,7 @@ mod defaults {
     }
 
     pub(super) fn answer_timeout() -> HumanDuration {
-        HumanDuration::new(Duration::from_mins(1))
+        HumanDuration::new(Duration::from_secs(65))
     }
 
     pub(super) fn body_timeout() -> HumanDuration {
@@ -153,7 +162,7 @@ mod tests {
     fn a_short_section_has_working_defaults() {
         let config: Config = toml::from_str(SHORT).unwrap();
         assert_eq!(config.listen, ["0.0.0.0:443".parse().unwrap()]);
-        assert_eq!(config.answer_timeout.get(), Duration::from_mins(1));
+        assert_eq!(config.answer_timeout.get(), Duration::from_secs(65));
         assert_eq!(config.check(), Ok(()));
         assert!(config.shard_count().get() >= 1);
     }
@@ -171,6 +180,8 @@ mod tests {
         assert_eq!(with("shards = 300"), Err(ConfigProblem::TooManyShards(300)));
         assert_eq!(with("max_requests = 0"), Err(ConfigProblem::Zero("max_requests")));
         assert_eq!(with("body_timeout = \"0s\""), Err(ConfigProblem::Zero("body_timeout")));
+        let problem = limit::config::Problem::HeadLines;
+        assert_eq!(with("limits.head_lines = 1"), Err(ConfigProblem::Limits(problem)));
         assert_eq!(with("shards = 2"), Ok(()));
     }
 }

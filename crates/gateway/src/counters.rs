@@ -1,7 +1,7 @@
 //! Traffic of each published path, for the field's own line in `CMGService.log`, for the site, and for
 //! `/metrics`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -10,6 +10,8 @@ use proto::endpoint::Endpoint;
 use proto::id::RoleId;
 use proto::link::EndpointCounters;
 use proto::path::Door;
+use proto::reason::Reason;
+use runtime::metrics::{Counter, Histogram, REQUEST_BOUNDS};
 use tracing::info;
 
 use crate::log::COMPONENT;
@@ -32,12 +34,79 @@ struct Key {
 #[derive(Debug, Default)]
 pub struct Counters {
     rows: RwLock<HashMap<Key, Arc<Row>>>,
+    /// Everything since the start by door and endpoint: as many as the table of endpoints has names.
+    series: RwLock<BTreeMap<(&'static str, &'static str), Arc<Series>>>,
+    /// What the gateway answered itself where no published path was asked for.
+    elsewhere: Statuses,
+    refusals: Refusals,
     total: Total,
+}
+
+/// Everything of one door and endpoint since the start, for `/metrics`.
+#[derive(Debug)]
+pub(crate) struct Series {
+    pub(crate) statuses: Statuses,
+    pub(crate) request_bytes: Counter,
+    pub(crate) response_bytes: Counter,
+    pub(crate) duration: Histogram,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self {
+            statuses: Statuses::default(),
+            request_bytes: Counter::default(),
+            response_bytes: Counter::default(),
+            duration: Histogram::new(REQUEST_BOUNDS),
+        }
+    }
+}
+
+/// Answers by class of status.
+#[derive(Debug, Default)]
+pub(crate) struct Statuses([Counter; 6]);
+
+impl Statuses {
+    /// Names of the classes; the first is that of a request without an answer.
+    const CLASSES: [&'static str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+    /// An answer with this status; 0: there was none.
+    pub(crate) fn count(&self, status: u16) {
+        if let Some(counter) = self.0.get(usize::from(status / 100)) {
+            counter.count();
+        }
+    }
+
+    /// The classes that occurred.
+    pub(crate) fn read(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.0.iter().map(Counter::get);
+        Self::CLASSES.into_iter().zip(counts).filter(|(_, count)| *count > 0)
+    }
+}
+
+/// Refusals by reason, one number for each row of the table of reasons.
+#[derive(Debug)]
+pub(crate) struct Refusals(Box<[Counter]>);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(Reason::ALL.iter().map(|_| Counter::default()).collect())
+    }
+}
+
+impl Refusals {
+    /// The reasons that occurred.
+    pub(crate) fn read(&self) -> impl Iterator<Item = (Reason, u64)> {
+        let counts = self.0.iter().map(Counter::get);
+        Reason::ALL.iter().copied().zip(counts).filter(|(_, count)| *count > 0)
+    }
 }
 
 /// Counters of one path since the last report.
 #[derive(Debug, Default)]
 pub(crate) struct Row {
+    /// The same since the start.
+    series: Arc<Series>,
     requests: AtomicU64,
     request_bytes: AtomicU64,
     responses: AtomicU64,
@@ -65,6 +134,8 @@ pub(crate) struct Traffic {
     pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
     pub(crate) elapsed: Duration,
+    /// Of the answer; 0: there was none.
+    pub(crate) status: u16,
     /// No answer, or one of 400 and above.
     pub(crate) failed: bool,
     pub(crate) answered: bool,
@@ -77,7 +148,43 @@ impl Counters {
         if let Some(row) = self.rows.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Arc::clone(row);
         }
-        Arc::clone(self.rows.write().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+        let series = self.series(door, endpoint.name);
+        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(rows.entry(key).or_insert_with(|| Arc::new(Row { series, ..Row::default() })))
+    }
+
+    fn series(&self, door: Door, endpoint: &'static str) -> Arc<Series> {
+        let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(series.entry((endpoint, door.prefix())).or_default())
+    }
+
+    /// Everything since the start, with the names of endpoint and door.
+    pub(crate) fn all_series(&self) -> Vec<(&'static str, &'static str, Arc<Series>)> {
+        let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
+        series.iter().map(|((endpoint, door), series)| (*endpoint, *door, Arc::clone(series))).collect()
+    }
+
+    /// A request was refused for this reason, before it was passed on or after.
+    pub(crate) fn refusal(&self, reason: Reason) {
+        // The table's order is that of the enum.
+        if let Some(counter) = self.refusals.0.get(reason as usize) {
+            counter.count();
+        }
+    }
+
+    /// Refusals by reason since the start.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// The gateway answered by itself, and the request named no published path: a page of its own, or a refusal.
+    pub(crate) fn elsewhere(&self, status: u16) {
+        self.elsewhere.count(status);
+    }
+
+    /// What was counted so.
+    pub(crate) fn answered_elsewhere(&self) -> &Statuses {
+        &self.elsewhere
     }
 
     /// Everything since the start.
@@ -122,12 +229,16 @@ impl Row {
         add(&self.response_bytes, traffic.response_bytes);
         add(&self.elapsed_micros, u64::try_from(traffic.elapsed.as_micros()).unwrap_or(u64::MAX));
         add(&self.failed, u64::from(traffic.failed));
+        self.series.statuses.count(traffic.status);
+        self.series.request_bytes.add(traffic.request_bytes);
+        self.series.response_bytes.add(traffic.response_bytes);
+        self.series.duration.observe(traffic.elapsed);
     }
 
-    /// A request was refused here.
-    pub(crate) fn refused(&self, with_token: bool) {
+    /// A request was refused here with this status, `elapsed` after it came.
+    pub(crate) fn refused_with(&self, with_token: bool, status: u16, elapsed: Duration) {
         self.begin(with_token);
-        self.end(Traffic { failed: true, answered: true, ..Traffic::default() });
+        self.end(Traffic { failed: true, answered: true, status, elapsed, ..Traffic::default() });
     }
 
     fn take(&self, name: String) -> EndpointCounters {
@@ -202,6 +313,7 @@ mod tests {
             request_bytes: 1974,
             response_bytes: 1566,
             elapsed: Duration::from_micros(218_900),
+            status: 200,
             failed: false,
             answered: true,
         });
@@ -236,5 +348,38 @@ mod tests {
         assert!(
             field_line(&row).ends_with("ResponseCount: 0  ResponseSize: 0 Bytes  AverageElapsedTime: 0 ms")
         );
+    }
+
+    #[test]
+    fn what_was_reported_still_counts_since_the_start() {
+        let counters = Counters::default();
+        for status in [200, 503] {
+            let row = counters.row(Door::ServerAuth, RoleId::FIRST, sts());
+            row.begin(true);
+            row.end(Traffic { status, request_bytes: 10, ..Traffic::default() });
+            drop(row);
+            counters.take();
+        }
+        counters.row(Door::ServerAuth, RoleId::FIRST, sts()).refused_with(
+            false,
+            401,
+            Duration::from_millis(3),
+        );
+        let series = counters.all_series();
+        let [("CCM_STS", "CCM_Proxy_ServerAuth", series)] = &series[..] else { panic!("{series:?}") };
+        assert_eq!(series.statuses.read().collect::<Vec<_>>(), [("2xx", 1), ("4xx", 1), ("5xx", 1)]);
+        assert_eq!((series.request_bytes.get(), series.duration.read().count), (20, 3));
+    }
+
+    #[test]
+    fn every_reason_has_a_number_of_its_own() {
+        let counters = Counters::default();
+        for reason in Reason::ALL {
+            counters.refusal(*reason);
+        }
+        counters.refusal(Reason::NoTunnel);
+        let twice = |reason| if reason == Reason::NoTunnel { 2 } else { 1 };
+        let expected: Vec<_> = Reason::ALL.iter().map(|reason| (*reason, twice(*reason))).collect();
+        assert_eq!(counters.refusals().read().collect::<Vec<_>>(), expected);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::time::Timestamp;
 use runtime::http::HttpOptions;
@@ -10,6 +11,7 @@ use runtime::tls::ServerCertificate;
 use runtime::{Clock, Drain};
 use tokio_util::sync::CancellationToken;
 
+use crate::limit::{Counts, Limits};
 use crate::publication::Publisher;
 use crate::route::{InFlight, Ledger, Patience};
 use crate::tenants::KeyWishes;
@@ -31,11 +33,18 @@ pub struct Gateway {
     pub(crate) key_wishes: KeyWishes,
     pub(crate) patience: Patience,
     pub(crate) http: HttpOptions,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) cap: ConnectionCap,
     pub(crate) certificate: Arc<ServerCertificate>,
 }
 
 impl Gateway {
+    /// How often each limit was met since the start.
+    pub fn limit_counts(&self) -> &Counts {
+        self.limits.counts()
+    }
+
     /// The time by which tokens, certificates and blocks are judged.
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.clock.now())

@@ -3,26 +3,26 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use proto::header;
+use proto::link::Headers;
 use proto::reason::REQUEST_ID_HEADER;
 
 /// The headers of a request that pass, in their order. Values that are not visible ASCII are dropped: no
 /// header of the list has such.
-pub(crate) fn inward(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(crate) fn inward(headers: &HeaderMap) -> Headers<'_> {
     headers
         .iter()
         .filter(|(name, _)| header::inward().any(|passing| passing == name.as_str()))
-        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .filter_map(|(name, value)| Some((name.as_str().into(), value.to_str().ok()?.into())))
         .collect()
 }
 
 /// Adds the headers of an answer that pass. What is no header at all is dropped like what may not pass.
-pub(crate) fn outward(from: &[(String, String)], to: &mut HeaderMap) {
+pub(crate) fn outward(from: &Headers<'_>, to: &mut HeaderMap) {
     for (name, value) in from {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
-        let Ok(value) = HeaderValue::from_str(value) else { continue };
         // The request id is the gateway's own to say.
         let passes = name != REQUEST_ID_HEADER && header::outward().any(|passing| passing == name.as_str());
-        if passes {
+        if passes && let Ok(value) = HeaderValue::from_str(value) {
             to.append(name, value);
         }
     }
@@ -59,7 +59,7 @@ mod tests {
             ("etag", "x\r\nset-cookie: a"),
             ("bad name", "x"),
         ];
-        outward(&from.map(|(name, value)| (name.to_owned(), value.to_owned())), &mut to);
+        outward(&from.map(|(name, value)| (name.into(), value.into())).into(), &mut to);
         assert_eq!(to.len(), 1);
         assert_eq!(to["etag"], "\"1\"");
     }

@@ -5,6 +5,7 @@
 //! | module | does |
 //! |---|---|
 //! | [`bind`](Gateway::bind), `accept` | listener, TLS, one request id for each request |
+//! | [`limit`] | has its source, or the device, asked for too much? |
 //! | [`admit`] | path, method, size, identity: may it pass? |
 //! | `route` | picks a tunnel, moves the bodies, once more if the tunnel breaks |
 //! | `tunnel` | one connection to a connection point, shared by its requests |
@@ -30,7 +31,9 @@ pub mod counters;
 pub mod events;
 mod gateway;
 mod headers;
+pub mod limit;
 mod log;
+mod metrics;
 pub mod publication;
 mod reply;
 mod route;

@@ -109,7 +109,7 @@ fn json(page: &impl Serialize, request: RequestId) -> Response<Reply> {
 
 /// A role's answer with what may pass of it. `body` is asked for unless the answer has none.
 pub(crate) fn relayed(
-    head: &AnswerHead,
+    head: &AnswerHead<'_>,
     method: &Method,
     request: RequestId,
     body: impl FnOnce(Option<u64>) -> Box<AnswerBody>,

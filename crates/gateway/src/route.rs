@@ -26,11 +26,11 @@ use crate::tunnel::{Broken, Pick, Stream, Tunnel, Tunnels};
 use upload::UploadError;
 
 pub(crate) use answer::AnswerBody;
-pub(crate) use ticket::{About, InFlight, Ledger, Ticket};
+pub(crate) use ticket::{About, InFlight, Ledger, Ticket, name_of};
 
 /// Largest body that is held whole. Such a request can move to another tunnel; a larger one would cost the
 /// gateway more memory than a repetition by the device costs anybody (settled point 14).
-const HELD_BYTES: u64 = 64 * 1024;
+pub(crate) const HELD_BYTES: u64 = 64 * 1024;
 
 /// Tunnels that one request may try.
 const ATTEMPTS: usize = 2;
@@ -55,7 +55,8 @@ enum Outgoing {
 /// An answer that has begun.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) head: AnswerHead,
+    /// For [`read_head`].
+    pub(crate) head: Bytes,
     pub(crate) stream: Stream,
     /// What is left of the request: some roles answer before they have read all.
     pub(crate) upload: Option<Box<Upload>>,
@@ -63,8 +64,8 @@ pub(crate) struct Answer {
 
 /// An admitted request on its way.
 #[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) head: RequestHead,
+pub(crate) struct Request<'a> {
+    pub(crate) head: RequestHead<'a>,
     pub(crate) body: Incoming,
     /// What it says about its body.
     pub(crate) length: BodyLength,
@@ -76,22 +77,23 @@ pub(crate) struct Request {
 pub(crate) async fn relay(
     tunnels: &Tunnels,
     shard: u16,
-    request: Request,
+    request: Request<'_>,
     patience: Patience,
     ticket: &mut Ticket,
 ) -> Result<Answer, Refused> {
     // Before the body is read: without a tunnel there is nobody to read it for.
-    if let Some(refused) = refuse(&tunnels.pick(shard, None)) {
+    if request.length != BodyLength::Known(0)
+        && let Some(refused) = refuse(&tunnels.pick(shard, None))
+    {
         return Err(refused);
     }
     let Request { head, body, length, max_body } = request;
     let mut body = hold(body, length, max_body, patience.body).await?;
-    let text = Bytes::from(serde_json::to_vec(&head).map_err(|error| {
-        Refused::new(Reason::InternalError, format!("the head has no JSON form: {error}"))
-    })?);
+    let bytes = head.to_bytes().map_err(|error| Refused::new(Reason::MalformedRequest, error.to_string()))?;
+    let bytes = Bytes::from(bytes);
     let mut tried: Option<Arc<Tunnel>> = None;
     for attempt in 1..=ATTEMPTS {
-        let stream = match open(tunnels, shard, tried.as_ref(), &text, &body) {
+        let stream = match open(tunnels, shard, tried.as_ref(), &bytes, &body) {
             Ok(stream) => stream,
             // There was one, and it broke: to the device that is what happened.
             Err(refused) if tried.is_some() && refused.reason == Reason::NoTunnel => break,
@@ -102,7 +104,6 @@ pub(crate) async fn relay(
         }
         match wait_for_head(&stream, &mut body, patience.answer).await {
             Ok(head) => {
-                let head = read_head(&head)?;
                 let upload = match body {
                     Outgoing::Held(_) => None,
                     Outgoing::Streamed(upload) => upload,
@@ -217,9 +218,10 @@ async fn wait_for_head(stream: &Stream, body: &mut Outgoing, patience: Duration)
     .await
 }
 
-fn read_head(text: &[u8]) -> Result<AnswerHead, Refused> {
+/// Reads the head of an answer.
+pub(crate) fn read_head(bytes: &[u8]) -> Result<AnswerHead<'_>, Refused> {
     let malformed = |detail: String| Refused::new(Reason::RoleAnswerMalformed, detail);
-    let head: AnswerHead = serde_json::from_slice(text)
+    let head = AnswerHead::from_bytes(bytes)
         .map_err(|error| malformed(format!("the answer's head cannot be read: {error}")))?;
     if !(200..=599).contains(&head.status) {
         return Err(malformed(format!("the answer's status is {}", head.status)));
@@ -260,10 +262,7 @@ fn body_refused(error: &UploadError) -> Refused {
     let detail = Chain(error).to_string();
     match error {
         UploadError::TooLarge(_) => Refused::closing(Reason::BodyTooLarge, detail),
-        UploadError::TooSlow => Refused {
-            status: Some(http::StatusCode::REQUEST_TIMEOUT),
-            ..Refused::closing(Reason::MalformedRequest, detail)
-        },
+        UploadError::TooSlow => Refused::closing(Reason::RequestTooSlow, detail),
         UploadError::Device(_) => Refused::closing(Reason::MalformedRequest, detail),
         UploadError::Tunnel(_) => Refused::closing(Reason::TunnelLost, detail),
     }

@@ -8,6 +8,7 @@ use proto::limits;
 use proto::snapshot::{Snapshot, TokenCertificate};
 use proto::token::{KeySet, KeySetError, Token, TokenError, token_hash};
 use quick_cache::sync::Cache;
+use runtime::metrics::Counter;
 
 use crate::admit::{Bearer, NotAccepted};
 use crate::tenants::Tenants;
@@ -25,6 +26,14 @@ pub struct GatewayState {
     tokens: Arc<Tokens>,
     tenants: Arc<Tenants>,
     trust: Arc<Trust>,
+    lookups: Arc<Lookups>,
+}
+
+/// How often a bearer token was known already, since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Lookups {
+    pub(crate) hits: Counter,
+    pub(crate) misses: Counter,
 }
 
 /// Keys and what they verified. They are one thing, so that a token cannot outlive its key.
@@ -57,7 +66,13 @@ impl GatewayState {
         };
         let tenants = Tenants::of(&snapshot.tenants, previous.map(|state| &state.tenants));
         let trust = Trust::of(&snapshot, previous.map(|state| &state.trust));
-        Ok(Self { snapshot, tokens, tenants, trust })
+        let lookups = previous.map(|state| Arc::clone(&state.lookups)).unwrap_or_default();
+        Ok(Self { snapshot, tokens, tenants, trust, lookups })
+    }
+
+    /// How often a bearer token was known already.
+    pub(crate) fn lookups(&self) -> &Lookups {
+        &self.lookups
     }
 
     /// Whose client certificates are trusted.
@@ -74,11 +89,14 @@ impl GatewayState {
         // What is known needs no look inside.
         let name = token_hash(text);
         if let Some(token) = self.tokens.verified.get(&name) {
+            self.lookups.hits.count();
             return Ok(Bearer::Site(token));
         }
         if let Some(token) = self.tenants.find(&name) {
+            self.lookups.hits.count();
             return Ok(Bearer::Tenant(token));
         }
+        self.lookups.misses.count();
         if TenantSet::looks_like(text) {
             return Ok(Bearer::Tenant(self.tenants.verify(name, text)?));
         }

@@ -8,7 +8,7 @@ mod driver;
 mod peer;
 mod registry;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use proto::link::reset;
 use tokio::sync::Notify;
-use tunnel::{Config, ControlError, Event, GatewaySide, LostReason, OpenError, StreamId};
+use tunnel::{Config, ControlError, Event, GatewaySide, LostReason, OpenError, StreamId, StreamMap};
 
 pub(crate) use driver::Driver;
 pub(crate) use peer::Peer;
@@ -47,7 +47,7 @@ pub(crate) struct Tunnel {
 #[derive(Debug)]
 struct Inner {
     side: GatewaySide,
-    streams: HashMap<StreamId, Waiting>,
+    streams: StreamMap<Waiting>,
     control: VecDeque<Bytes>,
     control_bytes: usize,
     closing: Option<Closing>,
@@ -89,7 +89,7 @@ impl Tunnel {
     pub(crate) fn new(shard: u16, peer: Peer, config: Config, now: Instant) -> Self {
         let inner = Inner {
             side: GatewaySide::new(config, now),
-            streams: HashMap::new(),
+            streams: StreamMap::default(),
             control: VecDeque::new(),
             control_bytes: 0,
             closing: None,

@@ -1,5 +1,7 @@
 //! What goes back: an answer, or a refusal that becomes one.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hyper::StatusCode;
 use proto::id::{ClientId, Thumbprint};
@@ -20,6 +22,8 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     /// Why it is a refusal, if it is one.
     pub(crate) reason: Option<Reason>,
+    /// When to ask again, where that is known; else busy answers name a time of their own.
+    pub(crate) wait: Option<Duration>,
 }
 
 impl Answer {
@@ -44,7 +48,7 @@ impl Answer {
     }
 
     fn ok(content_type: Option<&'static str>, body: Bytes) -> Self {
-        Self { status: StatusCode::OK, phrase: None, content_type, body, reason: None }
+        Self { status: StatusCode::OK, phrase: None, content_type, body, reason: None, wait: None }
     }
 }
 
@@ -73,11 +77,13 @@ pub(crate) struct Refusal {
     pub(crate) device: Option<ClientId>,
     /// The key that the caller proved, where that is all that is known of it.
     pub(crate) key: Option<Thumbprint>,
+    /// When to ask again, where that is known.
+    pub(crate) wait: Option<Duration>,
 }
 
 impl Refusal {
     pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: line(&detail.into()), told: None, device: None, key: None }
+        Self { reason, detail: line(&detail.into()), told: None, device: None, key: None, wait: None }
     }
 
     /// A refusal with the whole chain of causes as its detail.
@@ -93,6 +99,12 @@ impl Refusal {
     #[must_use]
     pub(crate) fn by(self, key: Thumbprint) -> Self {
         Self { key: Some(key), ..self }
+    }
+
+    /// Tells the caller when to ask again.
+    #[must_use]
+    pub(crate) fn after(self, wait: Duration) -> Self {
+        Self { wait: Some(wait), ..self }
     }
 
     /// Tells the caller this much besides the code.
@@ -132,6 +144,7 @@ impl Refusal {
             content_type,
             body: body.into(),
             reason: Some(self.reason),
+            wait: self.wait,
         }
     }
 

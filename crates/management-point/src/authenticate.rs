@@ -17,6 +17,7 @@ pub(crate) mod certificate;
 pub(crate) mod sender;
 pub(crate) mod signature;
 pub(crate) mod token;
+pub(crate) mod verified;
 
 use proto::combination::{Scenario, judge};
 use proto::id::Thumbprint;

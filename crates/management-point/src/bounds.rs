@@ -17,13 +17,31 @@ const LARGE_BODY: u64 = 64 * 1024;
 const LARGE_AT_ONCE: usize = 64;
 /// Time that a request waits for its turn; beyond it 503, and the device comes back later.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Requests that wait, for each one that is answered: about the second that it takes to answer as many.
+/// Beyond it 503 at once: a longer queue would only be answered too late.
+const WAITING_EACH: usize = 4;
 
 /// The places that requests take.
 #[derive(Debug, Clone)]
 pub(crate) struct Bounds {
-    large: Arc<Semaphore>,
-    work: Arc<Semaphore>,
+    large: Places,
+    work: Places,
     patience: Duration,
+}
+
+/// Places, and a bounded queue before them.
+#[derive(Debug, Clone)]
+struct Places {
+    free: Arc<Semaphore>,
+    queue: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new(places: usize) -> Self {
+        let places = places.clamp(1, Semaphore::MAX_PERMITS / WAITING_EACH);
+        let queue = Semaphore::new(places * WAITING_EACH);
+        Self { free: Arc::new(Semaphore::new(places)), queue: Arc::new(queue) }
+    }
 }
 
 impl Bounds {
@@ -33,8 +51,7 @@ impl Bounds {
     }
 
     fn with_patience(requests: usize, patience: Duration) -> Self {
-        let work = Semaphore::new(requests.clamp(1, Semaphore::MAX_PERMITS));
-        Self { large: Arc::new(Semaphore::new(LARGE_AT_ONCE)), work: Arc::new(work), patience }
+        Self { large: Places::new(LARGE_AT_ONCE), work: Places::new(requests), patience }
     }
 
     /// A place for a body of this length (`None`: unknown), where it needs one.
@@ -53,13 +70,24 @@ impl Bounds {
         self.take(&self.work).await
     }
 
-    async fn take(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
-        match timeout(self.patience, Arc::clone(places).acquire_owned()).await {
+    async fn take(&self, places: &Places) -> Result<OwnedSemaphorePermit, Refusal> {
+        if let Ok(place) = Arc::clone(&places.free).try_acquire_owned() {
+            return Ok(place);
+        }
+        let busy = |detail: &str| Refusal::new(Reason::Busy, detail);
+        let _waiting = places.queue.try_acquire().map_err(|_| busy("too many requests wait already"))?;
+        match timeout(self.patience, Arc::clone(&places.free).acquire_owned()).await {
             Ok(Ok(place)) => Ok(place),
             // The semaphores are never closed, so only the wait can end without a place.
-            Ok(Err(_)) | Err(_) => Err(Refusal::new(Reason::Busy, "too many requests at once")),
+            Ok(Err(_)) | Err(_) => Err(busy("too many requests at once")),
         }
     }
+}
+
+/// The work on one request, within its time.
+pub(crate) async fn within<T>(time: Duration, work: impl Future<Output = T>) -> Result<T, Refusal> {
+    let late = |_| Refusal::new(Reason::Busy, format!("not answered within {} s", time.as_secs()));
+    timeout(time, work).await.map_err(late)
 }
 
 #[cfg(test)]
@@ -73,6 +101,35 @@ mod tests {
         assert_eq!(bounds.work().await.unwrap_err().reason, Reason::Busy);
         drop(first);
         assert!(bounds.work().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_bounded_and_one_too_many_is_sent_away_at_once() {
+        let bounds = Bounds::with_patience(1, Duration::from_secs(600));
+        let first = bounds.work().await.unwrap();
+        let wait = || {
+            tokio::spawn({
+                let bounds = bounds.clone();
+                async move { bounds.work().await.map(drop) }
+            })
+        };
+        let waiting: Vec<_> = (0..WAITING_EACH).map(|_| wait()).collect();
+        while bounds.work.queue.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bounds.work().await.unwrap_err().reason, Reason::Busy, "without the ten minutes");
+        drop(first);
+        for waited in waiting {
+            assert!(waited.await.unwrap().is_ok(), "who waits in the queue is answered");
+        }
+        assert!(bounds.work().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn work_that_does_not_end_is_given_up() {
+        let never = within(Duration::from_millis(1), std::future::pending::<()>()).await;
+        assert_eq!(never.unwrap_err().reason, Reason::Busy);
+        assert_eq!(within(Duration::from_secs(600), async { 1 }).await.unwrap(), 1);
     }
 
     #[tokio::test]

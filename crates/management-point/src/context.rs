@@ -13,8 +13,10 @@ use site::Site;
 
 use crate::Options;
 use crate::audit::Mismatches;
+use crate::authenticate::verified::Verified;
 use crate::bounds::Bounds;
 use crate::config::{Config, host_of};
+use crate::counts::Counts;
 use crate::event::Events;
 use crate::manner::{Manner, Manners};
 use crate::request::Transport;
@@ -25,12 +27,14 @@ pub(crate) struct Context {
     pub(crate) site: Site,
     pub(crate) events: Events,
     pub(crate) mismatches: Arc<Mismatches>,
+    pub(crate) verified: Arc<Verified>,
     /// `host[:port]` by which clients inside know us.
     pub(crate) name: Arc<str>,
     manners: Manners,
     pub(crate) approve_everything: bool,
     pub(crate) body_timeout: Duration,
     pub(crate) bounds: Bounds,
+    pub(crate) counts: Counts,
     clock: Clock,
 }
 
@@ -48,13 +52,20 @@ impl Context {
             site,
             events,
             mismatches: Arc::default(),
+            verified: Arc::default(),
             name: config.name_at(bound).into(),
             manners,
             approve_everything: options.approve_everything,
             body_timeout: config.body_timeout.get(),
             bounds: Bounds::new(config.max_requests),
+            counts: Counts::default(),
             clock,
         }
+    }
+
+    /// The same with these counters.
+    pub(crate) fn counted(self, counts: Counts) -> Self {
+        Self { counts, ..self }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

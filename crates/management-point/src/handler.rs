@@ -1,5 +1,7 @@
 //! Who answers an endpoint of the table, and in which way it refuses.
 
+use std::time::Duration;
+
 use proto::endpoint::Endpoint;
 
 use crate::answer::Style;
@@ -25,6 +27,18 @@ impl Handler {
             path if path.ends_with("/.sms_pol") => Self::PolicyBody,
             path if path.ends_with("/request") => Self::Message,
             _ => Self::TokenService,
+        }
+    }
+
+    /// Longest time for the work on one request, its place and body being there. What takes longer waits
+    /// for a database that has more to do than it can, and 503 tells the device to come later: devices
+    /// give up on silence after 30 seconds and more.
+    pub(crate) const fn time(self) -> Duration {
+        match self {
+            Self::TokenService | Self::SiteFacts => Duration::from_secs(15),
+            Self::PolicyBody => Duration::from_secs(20),
+            // Inventory of some megabytes is inflated and stored.
+            Self::Message => Duration::from_secs(25),
         }
     }
 

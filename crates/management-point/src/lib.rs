@@ -23,6 +23,7 @@ mod authenticate;
 mod bounds;
 mod config;
 mod context;
+mod counts;
 mod dispatch;
 mod event;
 mod handler;
@@ -58,6 +59,7 @@ use tracing::error;
 
 pub use config::Config;
 use context::Context;
+pub use counts::Counts;
 use manner::Manners;
 use request::{Peer, Transport};
 use role_certificate::{Keeper, Shown};
@@ -85,6 +87,7 @@ pub struct Bound {
     site: Site,
     clock: Clock,
     options: Options,
+    counts: Counts,
 }
 
 #[derive(Debug)]
@@ -109,7 +112,7 @@ impl ManagementPoint {
         let http = Listening::at(config.listen)?;
         let https = Listening::at(config.tls_address());
         let https = if config.listen_tls.is_some() { Ok(https?) } else { https };
-        Ok(Bound { http, https, config, site, clock, options })
+        Ok(Bound { http, https, config, site, clock, options, counts: Counts::default() })
     }
 }
 
@@ -117,6 +120,11 @@ impl Bound {
     /// Where it listens for HTTP: the port that was found when the configuration said 0.
     pub fn address(&self) -> SocketAddr {
         self.http.address
+    }
+
+    /// What it counts, also while it runs.
+    pub fn counts(&self) -> Counts {
+        self.counts.clone()
     }
 
     /// Where it listens for HTTPS; `None`: nowhere.
@@ -129,7 +137,7 @@ impl Bound {
     ///
     /// Fails only when a listener cannot be handed to the runtime, or TLS not be set up.
     pub async fn run(self, drain: Drain) -> std::io::Result<()> {
-        let Self { http, https, config, site, clock, options } = self;
+        let Self { http, https, config, site, clock, options, counts } = self;
         let https = match https {
             Ok(listening) => Some(listening),
             Err(error) => {
@@ -155,6 +163,7 @@ impl Bound {
         // One count for both listeners.
         let accept = AcceptOptions::new(config.max_connections);
         let context = Context::new(site, clock.clone(), &config, http.address, options, events, manners);
+        let context = context.counted(counts);
         let plain = {
             let (context, drain) = (context.clone(), drain.clone());
             let listener = TcpListener::from_std(http.listener)?;

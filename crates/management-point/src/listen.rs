@@ -17,10 +17,11 @@ use runtime::Drain;
 use runtime::http::{BodyError, HttpOptions, read_body};
 use runtime::id::request_id;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tracing::{Instrument as _, debug, error, info, info_span};
+use tracing::{Instrument as _, Span, debug, error, info, info_span};
 
 use crate::answer::{Answer, Refusal, Style};
 use crate::authenticate::signature::{self, Signed};
+use crate::bounds::within;
 use crate::context::Context;
 use crate::dispatch;
 use crate::handler::Handler;
@@ -60,16 +61,51 @@ async fn respond(context: &Context, incoming: hyper::Request<Incoming>, peer: Pe
     let id = name_request(context, &incoming);
     let line = format!("{} {}", incoming.method(), incoming.uri().path());
     let span = info_span!("request", request_id = %id);
+    let step = first_step(id, &incoming);
+    let _counted = context.counts.begin();
     async {
         let begun = Instant::now();
+        let mut endpoint = None;
         let (answer, signed) = match admit(context, id, incoming, peer).await {
-            Ok(request) => process(context, &request, &line, begun).await,
+            Ok(request) => {
+                endpoint = Some(request.endpoint.name);
+                process(context, &request, &line, begun).await
+            }
             Err(refusal) => (refuse(context, id, &line, begun, &refusal, Style::Document), None),
         };
+        let status = answer.status.as_u16();
+        context.counts.answered(endpoint, status, begun.elapsed());
+        tell_step(&Span::current(), endpoint, &answer);
         write(context, id, &answer, signed.as_ref())
     }
+    .instrument(step)
     .instrument(span)
     .await
+}
+
+/// The step of a trace that the whole request is: after the connection point's where that named the request, else
+/// the first.
+fn first_step(id: RequestId, incoming: &hyper::Request<Incoming>) -> Span {
+    let (method, endpoint) = (incoming.method().as_str(), tracing::field::Empty);
+    if incoming.headers().contains_key(REQUEST_ID_HEADER) {
+        let parent = "connection-point.forward";
+        runtime::step!("management-point.request", id, method, endpoint = endpoint, parent = parent)
+    } else {
+        runtime::step!("management-point.request", id, method, endpoint = endpoint)
+    }
+}
+
+fn tell_step(step: &Span, endpoint: Option<&'static str>, answer: &Answer) {
+    if step.is_disabled() {
+        return;
+    }
+    step.record("status", answer.status.as_u16());
+    if let Some(endpoint) = endpoint {
+        step.record("endpoint", endpoint);
+    }
+    if let Some(reason) = answer.reason {
+        step.record("reason", tracing::field::display(reason));
+    }
 }
 
 /// The id that a connection point gave, or a new one. It is only a name.
@@ -152,17 +188,33 @@ async fn process(
     line: &str,
     begun: Instant,
 ) -> (Answer, Option<AnswerSigning>) {
-    let style = Handler::of(request.endpoint).style();
+    let handler = Handler::of(request.endpoint);
+    let refused = |refusal| (refuse(context, request.id, line, begun, &refusal, handler.style()), None);
     let _place = match context.bounds.work().await {
         Ok(place) => place,
-        Err(refusal) => return (refuse(context, request.id, line, begun, &refusal, style), None),
+        Err(refusal) => return refused(refusal),
     };
-    let signed = match signature::verify(context, request).await {
+    // On the heap: the state of all handlers together is some 20 KB, and would be moved about.
+    let work = Box::pin(work(context, request, line, begun));
+    within(handler.time(), work).await.unwrap_or_else(refused)
+}
+
+/// The work itself. Whoever gives it up loses the answer: what was sent to the site is done all the same.
+async fn work(
+    context: &Context,
+    request: &Request,
+    line: &str,
+    begun: Instant,
+) -> (Answer, Option<AnswerSigning>) {
+    let style = Handler::of(request.endpoint).style();
+    let authenticating = runtime::step_inside!("management-point.authenticate");
+    let signed = match signature::verify(context, request).instrument(authenticating).await {
         Ok(signed) => signed,
         Err(refusal) => return (refuse(context, request.id, line, begun, &refusal, style), None),
     };
     let signing = signed.as_ref().map(|signed| AnswerSigning::new(request, signed));
-    let answer = match dispatch::dispatch(context, request, signed.as_ref()).await {
+    let handling = runtime::step_inside!("management-point.handle", handler = ?Handler::of(request.endpoint));
+    let answer = match dispatch::dispatch(context, request, signed.as_ref()).instrument(handling).await {
         Ok(answer) => answer,
         Err(refusal) => {
             stranded::note(context, request, &refusal);
@@ -183,6 +235,7 @@ fn refuse(
 ) -> Answer {
     let answer = refusal.answer(style);
     let (status, reason) = (answer.status.as_u16(), refusal.reason);
+    context.counts.refused(reason);
     if reason.is_server_fault() {
         error!(component = CLIENT_AUTH, %reason, status, asked = line, detail = refusal.detail, "request failed");
     } else {
@@ -233,7 +286,9 @@ fn write(
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
     put(&mut response, REQUEST_ID_HEADER, &id.to_string());
-    if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+    if let Some(wait) = answer.wait {
+        put(&mut response, "retry-after", &wait.as_millis().div_ceil(1000).max(1).to_string());
+    } else if answer.status == StatusCode::SERVICE_UNAVAILABLE {
         put(&mut response, "retry-after", &retry_after().to_string());
     }
     if let Some(reason) = answer.reason {

@@ -11,7 +11,7 @@ use proto::request::registration::{
     RegistrationKind, RegistrationStatus,
 };
 use proto::time::Timestamp;
-use site::{Contact, NewRegistration};
+use site::{Contact, NewRegistration, RegistrationError};
 use tracing::info;
 
 use crate::answer::{Answer, Refusal};
@@ -73,8 +73,14 @@ async fn register(
             None => Refusal::new(Reason::RegistrationNotProved, detail),
         });
     }
-    let known = context.site.find_device_by_key(certificate).await;
-    let known = known.map_err(|error| crate::site_error::database(&error))?;
+    let known = match signed {
+        // Whose key signed this request was looked up just now.
+        Some(signed) if signed.is_key_sought => signed.device.clone(),
+        _ => {
+            let known = context.site.find_device_by_key(certificate).await;
+            known.map_err(|error| crate::site_error::database(&error))?
+        }
+    };
     match &known {
         Some(device) => check_registered(context, request, device, signed).await?,
         None if signed.is_none() && context.site.settings().require_signed_requests => {
@@ -121,12 +127,13 @@ async fn register(
         refused: proved.refused,
         via: via(request),
     };
-    let registered = context.site.register_client(Some(request.peer), new, proved.evidence).await;
-    let registered = registered.map_err(|error| about(Refusal::caused(error.reason(), &error)))?;
+    let (from, evidence) = (Some(request.peer), proved.evidence);
+    let registered = match signed.and_then(Signed::id_to_keep) {
+        Some(message) => context.site.register_by_message(from, new, evidence, message).await,
+        None => context.site.register_client(from, new, evidence).await,
+    };
+    let registered = registered.map_err(|error| about(refusal(&error)))?;
     let id = registered.client_id;
-    if let Some(signed) = signed {
-        signed.keep_id(context, id).await.map_err(about)?;
-    }
     info!(
         component = MP_REGISTRATION_MANAGER,
         verbatim = true,
@@ -142,6 +149,14 @@ async fn register(
     context.site.record_contact(id, Contact { via: via(request), address: Some(request.peer), skew_ms });
     let approval = approval_status(registered.approval_status);
     Ok(response(context, body, id, approval, None, registered.cloud_gateway))
+}
+
+fn refusal(error: &RegistrationError) -> Refusal {
+    let refusal = Refusal::caused(error.reason(), error);
+    match error {
+        RegistrationError::TooFast { wait } => refusal.after(*wait),
+        _ => refusal,
+    }
 }
 
 /// The number of a reply.

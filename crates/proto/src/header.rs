@@ -48,6 +48,11 @@ pub fn outward() -> impl Iterator<Item = &'static str> {
     OUTWARD.iter().chain(http_signature::HEADERS).copied()
 }
 
+/// Whether a value consists of visible ASCII, blanks and tabs: what every reader of HTTP reads alike.
+pub fn is_visible(value: &str) -> bool {
+    value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

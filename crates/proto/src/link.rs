@@ -4,13 +4,18 @@
 //! both sides send messages: four bytes of length (big-endian), then JSON. Down come
 //! publications and the map of roles and gateways; up go acknowledgements, counters and
 //! events. The same publications travel on through the tunnel's control messages, where the
-//! gateway answers with its own.
+//! gateway answers with its own. Requests and answers have heads of their own form ([`RequestHead`],
+//! [`AnswerHead`]).
+
+mod head;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ClientId, Guid, RequestId, RoleId, Thumbprint};
 use crate::snapshot::Signed;
 use crate::time::Timestamp;
+
+pub use head::{AnswerHead, HEADERS_MAX, HeadError, HeadTooLong, Headers, RequestHead};
 
 /// Path of the site link, and the protocol that its upgrade names.
 pub const LINK_PATH: &str = "/link";
@@ -268,43 +273,6 @@ pub enum FromGateway {
         /// The tenant.
         tenant: Guid,
     },
-}
-
-/// The head of a request inside a tunnel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RequestHead {
-    /// Names the request through all hops.
-    pub request: RequestId,
-    /// The method.
-    pub method: String,
-    /// The role.
-    pub role: RoleId,
-    /// Path and query at the role, in the table's spelling.
-    pub target: String,
-    /// The external address as the device wrote it, for the field's log line.
-    pub external: String,
-    /// The client certificate that opened the MutualAuth door. A hint that may only ever make a
-    /// management point refuse (R39): a message of another device's than this certificate's.
-    pub certificate: Option<Thumbprint>,
-    /// Headers that may pass.
-    pub headers: Vec<(String, String)>,
-    /// Length of the body, when the device stated it.
-    pub body_length: Option<u64>,
-}
-
-/// The head of an answer inside a tunnel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AnswerHead {
-    /// HTTP status.
-    pub status: u16,
-    /// HTTP/1.1 reason phrase, when it is not the standard one.
-    pub phrase: Option<String>,
-    /// Headers that may pass.
-    pub headers: Vec<(String, String)>,
-    /// Length of the body, when the role stated it.
-    pub body_length: Option<u64>,
 }
 
 /// Codes of a tunnel stream that was reset, so that the other side can name the cause.

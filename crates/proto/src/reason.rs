@@ -136,6 +136,15 @@ reasons! {
     RoleInHttpMode = 1006, Gateway, 403, None, Stop,
         "The management point is in plain HTTP mode, and such a one takes nothing from gateways.",
         "Switch it to enhanced HTTP: `roamgate role set ROLE --mode ehttp --internal-url https://HOST:PORT`. Nothing is to be done on the clients.";
+    LengthRequired = 1007, Gateway, 411, None, Stop,
+        "The request does not state how long its body is.",
+        "Clients of the protocol always do. If a proxy in between re-sends bodies in chunks, let it stop, or set `chunked_bodies` in [gateway.limits].";
+    HeadTooLarge = 1008, Gateway, 431, None, Stop,
+        "The request line and headers have more bytes or lines than the gateway takes.",
+        "Look at the client or the proxy that sent it; `head_bytes` and `head_lines` in [gateway.limits] are the bounds.";
+    RequestTooSlow = 1009, Gateway, 408, None, Retry,
+        "The request did not arrive in the time that it has.",
+        "The client asks again by itself. If it goes on, look at the device's line.";
     NoSnapshot = 1101, Gateway, 503, None, Retry,
         "The gateway has not yet received what the site publishes.",
         "Check that a connection point is running and reaches this gateway (`roamgate gateway show`).";
@@ -154,6 +163,12 @@ reasons! {
     Draining = 1106, Gateway, 503, None, Retry,
         "The gateway is shutting down and takes no new requests.",
         "Clients return by themselves once it or another gateway is back.";
+    SourceTooFast = 1107, Gateway, 429, None, Retry,
+        "The address that the request comes from has used up what one address may ask for.",
+        "Clients return by themselves. If many devices share the address, raise the limits of a source in [gateway.limits]; the log names the one that was met.";
+    DeviceTooFast = 1108, Gateway, 429, None, Retry,
+        "The device has used up what one device may ask for.",
+        "The client returns by itself. If it goes on, look at what the device does; the limits of a device are in [gateway.limits].";
     NoToken = 1201, Gateway, 401, TOKEN, Renew,
         "The request needs a token and carried none.",
         "The client must ask CCM_STS first; a device without any identity needs a bulk registration token or a certificate.";
@@ -329,6 +344,9 @@ reasons! {
     WeakKey = 3403, ManagementPoint, 200, None, Stop,
         "The client's key is weaker than RSA with 2048 bits.",
         "Make a new key of 2048 bits or more.";
+    RegistrationTooFast = 3404, ManagementPoint, 429, None, Retry,
+        "More new devices came with this bulk registration token, or from this address, than may at once.",
+        "Nothing: the device comes again when it was told to. For a larger roll-out raise registration_burst or registration_rate.";
 
     // --- token service ---
     StsTokenMissing = 4001, TokenService, 401, None, Stop,

@@ -152,6 +152,12 @@ pub(crate) struct LabArgs {
     /// Devices that register over the internet, at least one
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=200))]
     pub(crate) devices: u16,
+    /// Gateways, each a process of its own with its own certificate
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub(crate) gateways: u8,
+    /// Connection points; each dials every gateway
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub(crate) connection_points: u8,
     /// End when standard input closes (for programs that start the lab)
     #[arg(long, hide = true)]
     pub(crate) end_with_stdin: bool,

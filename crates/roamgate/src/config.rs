@@ -48,6 +48,10 @@ pub(crate) struct SiteSection {
     /// The key file, under which private keys are encrypted; keep it where copies of the
     /// database do not go.
     pub(crate) key_file: PathBuf,
+    /// Address of `/livez`, `/readyz` and `/metrics` of site, management point and links, plain HTTP: keep it
+    /// private. Default: none.
+    #[serde(default)]
+    pub(crate) admin_listen: Option<std::net::SocketAddr>,
 }
 
 /// Section `[logs]`.

@@ -12,6 +12,7 @@ mod lab;
 mod output;
 mod pages;
 mod serve;
+mod telemetry;
 
 use std::process::ExitCode;
 

@@ -1,10 +1,13 @@
 //! `roamgate serve`: all roles of a configuration file bind before any of them serves.
 
+#[cfg(feature = "site")]
+mod watch;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use runtime::telemetry::{Chain, ComponentSpec, Format, Level, LogConfig, LogHandle};
+use runtime::telemetry::{Chain, ComponentSpec, Format, Level, LogConfig, LogHandle, StepSink};
 use runtime::{Clock, Drain};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -12,6 +15,7 @@ use tracing::{info, warn};
 use crate::cli::ServeArgs;
 use crate::config::{self, Config, LogsSection};
 use crate::exit::{Exit, Failure};
+use crate::telemetry;
 
 /// How long requests that are under way may take once the process was asked to stop.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -34,7 +38,10 @@ const DEFAULT_COMPONENT: ComponentSpec =
 pub(crate) async fn run(arguments: ServeArgs) -> Result<(), Failure> {
     let config = config::load(&arguments.config)?;
     let clock = clock();
-    let logs = Arc::new(start_log(&config, &clock)?);
+    let traces = telemetry::start(&service_name(&config));
+    let logs = Arc::new(start_log(&config, &clock, traces.sink())?);
+    traces.warn();
+    share_losses(&logs);
     let drain = Drain::new();
     if arguments.end_with_stdin {
         runtime::signal::end_with_standard_input(&drain, DRAIN).map_err(|error| failed(&error))?;
@@ -55,7 +62,7 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), Failure> {
                 // A role that ends by itself takes the process with it: something restarts it whole.
                 Some(Ok(Err(failure))) => {
                     drain.begin(DRAIN);
-                    finish(&drain, running, &logs).await;
+                    finish(&drain, running, traces, &logs).await;
                     return Err(failure);
                 }
                 Some(Err(error)) => return Err(failed(&error)),
@@ -64,7 +71,7 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), Failure> {
         }
     }
     info!("stopping: no new requests, those under way are finished");
-    finish(&drain, running, &logs).await;
+    finish(&drain, running, traces, &logs).await;
     Ok(())
 }
 
@@ -131,6 +138,7 @@ struct SiteHost {
     operator_api: Option<console::BoundOperatorApi>,
     fetch: fetch::Config,
     clock: Clock,
+    admin: Option<std::net::TcpListener>,
 }
 
 #[cfg(feature = "site")]
@@ -179,7 +187,9 @@ impl SiteHost {
             }
             None => None,
         };
+        let admin = section.admin_listen.map(runtime::listen::bind).transpose();
         Ok(Self {
+            admin: admin.map_err(|error| cannot_start(&error))?,
             site,
             management_point,
             site_link,
@@ -190,11 +200,23 @@ impl SiteHost {
     }
 
     fn start(self, running: &mut Running, drain: &Drain) {
-        let Self { site, management_point, site_link, operator_api, fetch, clock } = self;
+        let Self { site, management_point, site_link, operator_api, fetch, clock, admin } = self;
         let mut listeners: JoinSet<std::io::Result<()>> = JoinSet::new();
+        let watched = Arc::new(watch::SiteWatch::new(&site, management_point.as_ref(), drain));
         if let Some(bound) = management_point {
-            listeners.spawn(bound.run(drain.clone()));
+            let serving = watched.serving();
+            let run = bound.run(drain.clone());
+            listeners.spawn(async move {
+                let ended = run.await;
+                drop(serving);
+                ended
+            });
         }
+        let closed = tokio_util::sync::CancellationToken::new();
+        let monitors = admin.map(|listener| {
+            let end = closed.clone();
+            tokio::spawn(async move { runtime::admin::serve(watched, listener, end.cancelled()).await })
+        });
         if let Some(bound) = site_link {
             let drain = drain.clone();
             listeners.spawn(async move {
@@ -224,21 +246,56 @@ impl SiteHost {
                     outcome = Err(failed(&error));
                 }
             }
+            closed.cancel();
+            if let Some(monitors) = monitors {
+                // A monitor's task that panicked has said so where it happened.
+                let _ = monitors.await;
+            }
             site.close().await;
             outcome
         });
     }
 }
 
-async fn finish(drain: &Drain, mut running: Running, logs: &LogHandle) {
+async fn finish(drain: &Drain, mut running: Running, traces: telemetry::Traces, logs: &LogHandle) {
     if let runtime::drain::Finished::CutOff(left) = drain.finish().await {
         warn!(left, "stopped with work under way: the deadline was over");
     }
     while running.join_next().await.is_some() {}
+    traces.finish().await;
     logs.flush();
 }
 
-fn start_log(config: &Config, clock: &Clock) -> Result<LogHandle, Failure> {
+/// What this process is called in traces unless the environment says: after its role, where it has one.
+fn service_name(config: &Config) -> String {
+    let hosts = [
+        #[cfg(feature = "site")]
+        (config.site.is_some(), "site"),
+        #[cfg(feature = "gateway")]
+        (config.gateway.is_some(), "gateway"),
+        #[cfg(feature = "connector")]
+        (config.connection_point.is_some(), "connection-point"),
+    ];
+    let names: Vec<_> = hosts.into_iter().filter(|(there, _)| *there).map(|(_, name)| name).collect();
+    match names[..] {
+        [name] => format!("roamgate-{name}"),
+        _ => "roamgate".to_owned(),
+    }
+}
+
+/// Puts on the pages for monitors what the log has lost.
+fn share_losses(logs: &Arc<LogHandle>) {
+    let logs = Arc::downgrade(logs);
+    runtime::metrics::share(move |page| {
+        page.counter(
+            "roamgate_log_lines_lost_total",
+            "Log lines that were lost: they came faster than they could be written, or the disk was full.",
+        )
+        .value(logs.upgrade().map_or(0, |logs| logs.lost()));
+    });
+}
+
+fn start_log(config: &Config, clock: &Clock, steps: Option<Arc<dyn StepSink>>) -> Result<LogHandle, Failure> {
     let section = &config.logs;
     let level = Level::try_from(section.level).map_err(|error| Failure::from_error(Exit::Usage, &error))?;
     let log = LogConfig {
@@ -247,6 +304,7 @@ fn start_log(config: &Config, clock: &Clock) -> Result<LogHandle, Failure> {
         json: section.json,
         level,
         max_size: section.max_size.bytes(),
+        steps,
         ..LogConfig::new(DEFAULT_COMPONENT, clock.clone())
     };
     let handle = runtime::telemetry::init(log).map_err(|error| Failure::from_error(Exit::Usage, &error))?;

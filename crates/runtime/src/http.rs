@@ -1,6 +1,8 @@
 //! HTTP/1.1 on a connection that was accepted, with every wait and size bounded.
 
 mod body;
+mod early;
+mod linger;
 mod pace;
 
 use std::error::Error;
@@ -20,6 +22,7 @@ use crate::drain::Drain;
 use pace::{Pace, Paced, Told};
 
 pub use body::{BodyError, read_body};
+pub use early::Early;
 
 /// What one connection may take.
 #[derive(Clone, Debug)]
@@ -38,6 +41,8 @@ pub struct HttpOptions {
     pub headers: Option<usize>,
     /// Bytes buffered in each direction, at least 8,192.
     pub buffer: usize,
+    /// Answers to heads that are none. `None`: hyper's own, a bare status; silence to slow ones.
+    pub early: Option<Early>,
 }
 
 impl Default for HttpOptions {
@@ -49,6 +54,7 @@ impl Default for HttpOptions {
             head_size: 32 * 1024,
             headers: None,
             buffer: 128 * 1024,
+            early: None,
         }
     }
 }
@@ -70,9 +76,10 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let pace = Arc::new(Pace::default());
-    let io = Paced::new(io, Arc::clone(&pace), options.head_timeout, options.write_timeout);
-    let service = service_fn(|request| {
-        pace.head_complete();
+    let io =
+        Paced::new(io, Arc::clone(&pace), options.early.clone(), options.head_timeout, options.write_timeout);
+    let service = service_fn(|request: Request<Incoming>| {
+        pace.head_complete(!request.body().is_end_stream());
         let (answer, pace) = (service.call(request), Arc::clone(&pace));
         async move { answer.await.map(|answer| answer.map(|body| Told::new(body, pace))) }
     });

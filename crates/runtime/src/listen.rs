@@ -4,9 +4,9 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
+use rustls::{HandshakeKind, ServerConfig};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
 use crate::drain::Drain;
+use crate::metrics::{Counter, HANDSHAKE_BOUNDS, Histogram};
 
 /// Connections that the kernel holds until we take them. Beyond it the kernel lets new ones try again, so
 /// it must outlast a busy moment, not an outage.
@@ -90,17 +91,78 @@ fn open(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpListen
 /// How many connections may be open at once. Clones share one count, so that the shards of a listener have
 /// one cap.
 #[derive(Clone, Debug)]
-pub struct ConnectionCap(Arc<Semaphore>);
+pub struct ConnectionCap {
+    places: Arc<Semaphore>,
+    connections: usize,
+    counts: Arc<ConnectionCounts>,
+}
 
 impl ConnectionCap {
     /// At most `connections` at once (and never more than tokio can count, some 2^60).
     pub fn new(connections: usize) -> Self {
-        Self(Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))))
+        let connections = connections.min(Semaphore::MAX_PERMITS);
+        Self { places: Arc::new(Semaphore::new(connections)), connections, counts: Arc::default() }
     }
 
     /// Places that are free now.
     pub fn free(&self) -> usize {
-        self.0.available_permits()
+        self.places.available_permits()
+    }
+
+    /// Places that are taken now.
+    pub fn taken(&self) -> usize {
+        self.connections.saturating_sub(self.free())
+    }
+
+    /// What became of the connections that came.
+    pub fn counts(&self) -> &ConnectionCounts {
+        &self.counts
+    }
+}
+
+/// What became of connections since the start.
+#[derive(Debug)]
+pub struct ConnectionCounts {
+    /// Taken.
+    pub accepted: Counter,
+    /// Closed at once because all places were taken.
+    pub refused_at_cap: Counter,
+    /// Closed at once because their peer was not admitted.
+    pub not_admitted: Counter,
+    /// Handshakes that were made in full.
+    pub handshakes_full: Counter,
+    /// Handshakes that resumed an earlier session.
+    pub handshakes_resumed: Counter,
+    /// Handshakes that failed.
+    pub handshakes_failed: Counter,
+    /// Handshakes that were not finished in time.
+    pub handshakes_late: Counter,
+    /// How long those took that were made.
+    pub handshake_time: Histogram,
+}
+
+impl Default for ConnectionCounts {
+    fn default() -> Self {
+        Self {
+            accepted: Counter::default(),
+            refused_at_cap: Counter::default(),
+            not_admitted: Counter::default(),
+            handshakes_full: Counter::default(),
+            handshakes_resumed: Counter::default(),
+            handshakes_failed: Counter::default(),
+            handshakes_late: Counter::default(),
+            handshake_time: Histogram::new(HANDSHAKE_BOUNDS),
+        }
+    }
+}
+
+impl ConnectionCounts {
+    fn handshake(&self, tls: &rustls::ServerConnection, took: Duration) {
+        match tls.handshake_kind() {
+            Some(HandshakeKind::Resumed) => self.handshakes_resumed.count(),
+            _ => self.handshakes_full.count(),
+        }
+        self.handshake_time.observe(took);
     }
 }
 
@@ -158,13 +220,25 @@ pub async fn serve_tls<H, F>(
 {
     let acceptor = TlsAcceptor::from(config);
     let start = |stream, peer, place: OwnedSemaphorePermit| {
-        let (handshake, handler) =
-            (timeout(options.handshake_timeout, acceptor.accept(stream)), handler.clone());
+        let handshake = Box::pin(timeout(options.handshake_timeout, acceptor.accept(stream)));
+        let handler = handler.clone();
+        let (counts, began) = (Arc::clone(&options.cap.counts), Instant::now());
+        // Handshake and handler are boxed apart, so that a connection is never larger than what it is doing: most
+        // do nothing, and there are tens of thousands.
         drain.spawn(async move {
             match handshake.await {
-                Ok(Ok(stream)) => handler(stream, peer).await,
-                Ok(Err(error)) => debug!(%peer, %error, "handshake failed"),
-                Err(_) => debug!(%peer, "handshake not finished in time"),
+                Ok(Ok(stream)) => {
+                    counts.handshake(stream.get_ref().1, began.elapsed());
+                    Box::pin(handler(stream, peer)).await;
+                }
+                Ok(Err(error)) => {
+                    counts.handshakes_failed.count();
+                    debug!(%peer, %error, "handshake failed");
+                }
+                Err(_) => {
+                    counts.handshakes_late.count();
+                    debug!(%peer, "handshake not finished in time");
+                }
             }
             drop(place);
         });
@@ -229,16 +303,19 @@ fn admit(
     start: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit),
 ) {
     if options.admit.as_ref().is_some_and(|admit| !admit(peer.ip())) {
+        options.cap.counts.not_admitted.count();
         debug!(%peer, "connection not admitted");
         return;
     }
-    let Ok(place) = Arc::clone(&options.cap.0).try_acquire_owned() else {
+    let Ok(place) = Arc::clone(&options.cap.places).try_acquire_owned() else {
+        options.cap.counts.refused_at_cap.count();
         debug!(%peer, "connection refused, all places are taken");
         return;
     };
     // Answers are written whole, so waiting for more to send with them only costs time. It fails only on a
     // connection that is dead already, which the handler will notice.
     let _ = stream.set_nodelay(true);
+    options.cap.counts.accepted.count();
     start(stream, peer, place);
 }
 

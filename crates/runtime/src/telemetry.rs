@@ -1,4 +1,5 @@
-//! The log, in the files, components and formats that administrators of this kind of system know.
+//! The log, in the files, components and formats that administrators of this kind of system know; and the steps
+//! of a request, for whoever collects traces ([`step!`](crate::step)).
 //!
 //! Code logs with `tracing`. An event goes to the file of its component:
 //!
@@ -30,6 +31,7 @@ mod layer;
 mod parse;
 mod record;
 mod stamp;
+mod step;
 mod writer;
 
 use std::error::Error;
@@ -44,13 +46,16 @@ use tracing_subscriber::layer::SubscriberExt;
 use crate::clock::Clock;
 use component::Components;
 use layer::LogLayer;
+use step::Steps;
 use writer::{Outputs, Writer};
 
 pub use component::{ComponentSpec, Format, Level, UnknownComponent, UnknownLevel};
 pub use escape::OneLine;
 pub use file::MIN_SIZE;
 pub use format::Console;
+pub(crate) use format::json_string;
 pub use parse::{Kind, LogLine, Pasted, parse_line, parse_text};
+pub use step::{STEP_TARGET, Step, StepSink, StepValue, step_id};
 
 /// Size at which a log file becomes history, in bytes, unless configured otherwise. Same as the field's.
 pub const DEFAULT_SIZE: u64 = 250_000;
@@ -76,6 +81,8 @@ pub struct LogConfig {
     pub max_size: u64,
     /// Tells the time of each line.
     pub clock: Clock,
+    /// Who collects the steps of requests ([`step!`](crate::step)); nobody, and they cost nothing.
+    pub steps: Option<Arc<dyn StepSink>>,
 }
 
 impl LogConfig {
@@ -90,6 +97,7 @@ impl LogConfig {
             level: Level::Default,
             max_size: DEFAULT_SIZE,
             clock,
+            steps: None,
         }
     }
 }
@@ -154,7 +162,8 @@ fn start_with(
         console,
     );
     let writer = Writer::start(outputs, config.clock.clone()).map_err(LogInitError::Thread)?;
-    let layer = LogLayer::new(Arc::clone(&components), writer.queue(), config.clock);
+    let steps = config.steps.map(|sink| Steps::new(sink, config.clock.clone()));
+    let layer = LogLayer::new(Arc::clone(&components), writer.queue(), config.clock, steps);
     Ok((tracing_subscriber::registry().with(layer), LogHandle { components, writer }))
 }
 

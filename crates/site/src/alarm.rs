@@ -9,18 +9,21 @@ use crate::approval::ApprovalRule;
 use crate::crl::CrlStates;
 use crate::db::{self, DbError, Tx};
 use crate::device::{Device, DeviceFilter, DeviceMark};
-use crate::registration::USER_LIMIT;
+use crate::registration::{Burst, USER_LIMIT};
 use crate::role::{Role, RoleMode};
 use crate::setting::SettingView;
+use crate::site::lock;
 use crate::{Site, client_settings, discovery, forecast};
 
 /// Users that are named one by one.
 const USERS: u32 = 20;
+/// Bursts of registrations that are named one by one, the newest first.
+const BURSTS: usize = 20;
 
 /// One thing that an operator should know of, for as long as it lasts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Alarm {
-    /// What it is about: `setting`, `client-settings`, `approval-rule`, `crl`, `tenant`, `discovery`, `credential`,
+    /// What it is about: `setting`, `client-settings`, `registration`, `approval-rule`, `crl`, `tenant`, `discovery`, `credential`,
     /// `device`, `role`, `lab`.
     pub kind: &'static str,
     /// Which setting, rule, issuer, tenant, …
@@ -67,6 +70,7 @@ impl Site {
             Ok::<_, DbError>(alarms)
         });
         alarms.extend(more.await?);
+        alarms.extend(lock(&self.inner.rates).bursts(now).iter().take(BURSTS).map(crowded_door));
         alarms.extend(self.device_alarms().await?);
         if self.is_lab() {
             let text = "This site is a lab: it approves devices on the lab's word.".to_owned();
@@ -216,6 +220,18 @@ fn crowded_users(tx: &mut dyn Tx) -> Result<Vec<Alarm>, DbError> {
         Alarm::new("device", format!("user {user}"), text, fix).since(Some(since))
     };
     Ok(db::user_key::list_held(tx, USER_LIMIT, USERS)?.into_iter().map(alarm).collect())
+}
+
+/// More devices came by one token, or from one address, than usual (R19): a roll-out, or a stolen token.
+fn crowded_door(burst: &Burst) -> Alarm {
+    let Burst { door, since, came, refused, .. } = burst;
+    let waiting = match refused {
+        0 => String::new(),
+        refused => format!(", and requests of further ones were told to wait {refused} times"),
+    };
+    let text = format!("{came} new devices registered with {door} within an hour{waiting}.");
+    let fix = "If nobody rolls out devices, roamgate bulk-token block TOKEN; a roll-out needs nothing.";
+    Alarm::new("registration", door.to_string(), text, fix).since(Some(*since))
 }
 
 fn discoveries(tx: &mut dyn Tx) -> Result<Vec<Alarm>, DbError> {

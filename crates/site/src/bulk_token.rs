@@ -200,6 +200,7 @@ impl Site {
         };
         let keys = self.keys();
         let text = keys.current.mint(&token)?;
+        self.counts().minted(token.class);
         let row = BulkToken {
             id: token.unique_id,
             created_at: scribe.now,

@@ -241,6 +241,7 @@ impl Site {
             expires: not_before.plus(RECOVERY_TOKEN),
         };
         let text = self.keys().current.mint(&token)?;
+        self.counts().minted(token.class);
         Ok(CcmToken { text, class: token.class, expires: token.expires, expires_in: RECOVERY_TOKEN })
     }
 }

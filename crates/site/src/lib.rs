@@ -55,6 +55,7 @@ mod tenant_key;
 mod token;
 mod trust;
 mod user;
+mod watch;
 
 pub use alarm::Alarm;
 pub use approval::{
@@ -103,6 +104,7 @@ pub use tenant_key::WantedKeys;
 pub use token::{CcmSubject, CcmToken, CcmTokenError};
 pub use trust::{Authority, TrustError};
 pub use user::{JudgeUserError, Missing, Sighting, UnsyncedUnit, User, UserFilter, UserGap};
+pub use watch::{NotWritable, SiteCounts};
 
 use proto::id::Guid;
 

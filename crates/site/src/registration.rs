@@ -6,19 +6,25 @@
 //! back whose recovery window is over.
 
 mod admit;
+mod rate;
 mod record;
 mod user;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::combination::Join;
 use proto::id::{ClientId, Guid, Thumbprint};
 use proto::identity::Method;
 use proto::reason::Reason;
 use proto::request::registration::CloudGateway;
+use serde_json::json;
+use tracing::{error, warn};
 
 use self::admit::{admit_bulk_token, check_blocks, decide_in_lab_too, gather};
+pub(crate) use self::rate::{Burst, Rates};
+use self::rate::{Door, Limits};
 use self::record::{insert_device, new_device, renew_device};
 pub(crate) use self::user::USER_LIMIT;
 use self::user::limit_users;
@@ -31,6 +37,7 @@ use crate::device::{Approval, SeenVia};
 use crate::method::Credentials;
 use crate::name::{NameError, check_name, check_text};
 use crate::setting::Settings;
+use crate::site::lock;
 use crate::{Site, random_guid, stranded};
 
 /// Longest certificate taken, in bytes of DER. An RSA-4096 one with everything has some 2,000.
@@ -129,6 +136,12 @@ pub enum RegistrationError {
     /// The key is registered for another device of a tenant.
     #[error("the key of device {0} is registered for another device of a tenant")]
     OtherEntraDevice(ClientId),
+    /// More new devices came by this token, or from this address, than may at once.
+    #[error("too many new devices at once; one more may come in {} s", wait.as_secs())]
+    TooFast {
+        /// When a place will be free for this one.
+        wait: Duration,
+    },
     /// The database failed.
     #[error("registration not written")]
     Database(#[from] DbError),
@@ -145,6 +158,7 @@ impl RegistrationError {
             Self::Blocked(_) => Reason::Blocked,
             Self::HardwareBlocked | Self::CredentialBlocked(_) => Reason::HardwareBlocked,
             Self::OtherEntraDevice(_) => Reason::StsOtherEntraDevice,
+            Self::TooFast { .. } => Reason::RegistrationTooFast,
             Self::Database(error) if error.is_passing() => Reason::Busy,
             Self::NotALab | Self::Database(_) => Reason::InternalError,
         }
@@ -171,6 +185,17 @@ struct Asked<'a> {
     settings: &'a Settings,
     new: &'a NewRegistration,
     evidence: Evidence,
+    /// The message that asked, where it was signed: its id is taken in the transaction.
+    message: Option<Guid>,
+}
+
+/// What comes to a registration besides what the device says.
+struct Asking {
+    evidence: Evidence,
+    rules: Arc<Vec<ApprovalRule>>,
+    /// The id of a new record.
+    fresh: ClientId,
+    message: Option<Guid>,
 }
 
 /// Everything of a registration that is decided inside its transaction.
@@ -197,11 +222,13 @@ fn register(
         USER_LIMIT.clone_into(&mut decision.rule);
     }
     let is_new = known.is_none();
-    let (device, method_before) = if let Some(known) = known {
-        renew_device(tx, scribe, asked, &known, hardware_id, &decision)?
+    let (device, method_before, resolved) = if let Some(known) = known {
+        let (device, before) = renew_device(tx, scribe, asked, &known, hardware_id, &decision)?;
+        (device, before, None)
     } else {
+        let resolved = resolve_for(tx, None)?;
         let device = new_device(new, fresh, key, hardware_id, &decision, scribe.now);
-        (insert_device(tx, scribe, asked, device)?, None)
+        (insert_device(tx, scribe, asked, device, &resolved)?, None, Some(resolved))
     };
     if let Some(pki) = &new.credentials.pki {
         db::device::put_certificate(tx, device.id, pki, scribe.now)?;
@@ -210,6 +237,15 @@ fn register(
         db::bulk_token::register_use(tx, token.id, key, device.id, scribe.now)?;
     }
     stranded::forget(tx, &device)?;
+    if let Some(message) = asked.message {
+        // Whether it was free is not asked: a key that is on record had its id taken before.
+        db::message::take(tx, device.id, message, scribe.now)?;
+    }
+    // A new record is in no collection yet, so what was resolved for strangers is what results for it.
+    let resolved = match resolved {
+        Some(resolved) => resolved,
+        None => resolve_for(tx, Some(device.id))?,
+    };
     Ok(Registration {
         client_id: device.id,
         is_new,
@@ -218,7 +254,7 @@ fn register(
         method: device.method,
         method_before,
         suspected: device.clone_suspicion.is_some(),
-        cloud_gateway: resolve_for(tx, Some(device.id))?.cloud_gateway(tx)?,
+        cloud_gateway: resolved.cloud_gateway(tx)?,
         approval_by: device.approval_by,
         method_reason: device.method_reason,
         conflict_with: device.conflict_with,
@@ -234,12 +270,19 @@ impl Site {
         new: NewRegistration,
         evidence: Evidence,
     ) -> Result<Registration, RegistrationError> {
-        if evidence == Evidence::Lab && !self.is_lab() {
-            return Err(RegistrationError::NotALab);
-        }
-        let by = By { actor: Actor::Stranger, from };
-        let rules = self.approval_rules();
-        self.register_under(&by, new, evidence, rules, ClientId::new(random_guid())).await
+        self.noted(self.register_with(from, new, evidence, None).await)
+    }
+
+    /// The same for a message that its key has signed: the message's id is taken in the same transaction,
+    /// so that the message changes nothing when it is sent once more (R41).
+    pub async fn register_by_message(
+        &self,
+        from: Option<IpAddr>,
+        new: NewRegistration,
+        evidence: Evidence,
+        message: Guid,
+    ) -> Result<Registration, RegistrationError> {
+        self.noted(self.register_with(from, new, evidence, Some(message)).await)
     }
 
     /// Registers a device under a given id: for the lab, which replays recorded clients.
@@ -251,16 +294,68 @@ impl Site {
         if !self.is_lab() {
             return Err(RegistrationError::NotALab);
         }
-        self.register_under(&By::site(), new, Evidence::Lab, Arc::default(), id).await
+        let asking = Asking { evidence: Evidence::Lab, rules: Arc::default(), fresh: id, message: None };
+        self.register_under(&By::site(), new, asking).await
+    }
+
+    async fn register_with(
+        &self,
+        from: Option<IpAddr>,
+        new: NewRegistration,
+        evidence: Evidence,
+        message: Option<Guid>,
+    ) -> Result<Registration, RegistrationError> {
+        if evidence == Evidence::Lab && !self.is_lab() {
+            return Err(RegistrationError::NotALab);
+        }
+        let by = By { actor: Actor::Stranger, from };
+        let asking =
+            Asking { evidence, rules: self.approval_rules(), fresh: ClientId::new(random_guid()), message };
+        let Some(door) = Door::of(&new, evidence, from) else {
+            return self.register_under(&by, new, asking).await;
+        };
+        let limits = Limits::of(&self.settings());
+        let entered = lock(&self.inner.rates).enter(door, self.now(), limits);
+        if let Err(wait) = entered {
+            let key = Thumbprint::of(&new.signing_certificate);
+            if self.db().read(move |tx| db::device::find_by_key(tx, key)).await?.is_none() {
+                lock(&self.inner.rates).refused(door, self.now(), limits);
+                return Err(RegistrationError::TooFast { wait });
+            }
+        }
+        let registered = self.register_under(&by, new, asking).await;
+        let is_new = registered.as_ref().is_ok_and(|registered| registered.is_new);
+        let burst = {
+            let mut rates = lock(&self.inner.rates);
+            if !is_new && entered.is_ok() {
+                rates.give_back(door, self.now(), limits);
+            }
+            if is_new { rates.came(door, self.now(), limits) } else { None }
+        };
+        if let Some(burst) = burst {
+            self.note_burst(&burst).await;
+        }
+        registered
+    }
+
+    /// The alarm stands in memory; that there was one, and when, stands in the audit trail.
+    async fn note_burst(&self, burst: &Burst) {
+        let scribe = self.scribe(&By::site());
+        let (object, detail) =
+            (burst.door.to_string(), json!({ "devices": burst.came, "since": burst.since }));
+        let write = self.db().write(move |tx| scribe.note(tx, "registration.burst", &object, &detail));
+        warn!(door = %burst.door, devices = burst.came, "more devices registered in an hour than usual");
+        if let Err(error) = write.await {
+            // The devices are registered all the same, and the alarm stands.
+            error!(%error, "a burst of registrations is not in the audit trail");
+        }
     }
 
     async fn register_under(
         &self,
         by: &By,
         mut new: NewRegistration,
-        evidence: Evidence,
-        rules: Arc<Vec<ApprovalRule>>,
-        fresh: ClientId,
+        asking: Asking,
     ) -> Result<Registration, RegistrationError> {
         check(&new)?;
         if let Some(pki) = &mut new.credentials.pki {
@@ -270,7 +365,8 @@ impl Site {
         let settings = self.settings();
         self.db()
             .write(move |tx| {
-                let asked = Asked { rules: &rules, settings: &settings, new: &new, evidence };
+                let Asking { evidence, message, fresh, ref rules } = asking;
+                let asked = Asked { rules, settings: &settings, new: &new, evidence, message };
                 register(tx, &scribe, &asked, fresh)
             })
             .await

@@ -188,6 +188,30 @@ const SPECS: &[Spec] = &[
         doc: "how many new keys a day one user of a tenant may bring by tokens that name no device; further ones are held, and an alarm tells",
     },
     Spec {
+        name: "registration_burst",
+        form: Form::Number { least: 1, most: 1_000_000, unit: "devices" },
+        default: "6000",
+        weakens: |value| value.parse().is_ok_and(|devices: u32| devices > 6000),
+        for_clients: false,
+        doc: "how many new devices may register at once with one bulk registration token, or from one address without one; further ones wait for registration_rate. A roll-out of 5,000 passes",
+    },
+    Spec {
+        name: "registration_rate",
+        form: Form::Number { least: 1, most: 1_000_000, unit: "devices a minute" },
+        default: "600",
+        weakens: |value| value.parse().is_ok_and(|devices: u32| devices > 600),
+        for_clients: false,
+        doc: "how many new devices a minute may register so after registration_burst; whoever comes sooner is told when to come again (RG-3404), and known devices never wait",
+    },
+    Spec {
+        name: "registration_usual",
+        form: Form::Number { least: 1, most: 1_000_000, unit: "devices an hour" },
+        default: "1000",
+        weakens: |value| value.parse().is_ok_and(|devices: u32| devices > 1000),
+        for_clients: false,
+        doc: "how many new devices with one bulk registration token, or from one address without one, are no reason to look; more raise an alarm for a day",
+    },
+    Spec {
         name: "log_level",
         form: Form::Word(&["error", "warn", "info", "debug", "trace"]),
         default: "info",
@@ -237,6 +261,12 @@ pub struct Settings {
     pub method_preference: Vec<Method>,
     /// New keys a day that a user of a tenant may bring by tokens that name no device.
     pub entra_user_devices: u32,
+    /// New devices that may come at once by one bulk token, or from one address.
+    pub registration_burst: u32,
+    /// New devices a minute that may come so after a burst.
+    pub registration_rate: u32,
+    /// New devices an hour that may come so without an alarm.
+    pub registration_usual: u32,
     /// Log level of server roles.
     pub log_level: String,
     /// Log level of clients.
@@ -326,6 +356,9 @@ impl Default for Settings {
             clock_skew_limit: Duration::ZERO,
             method_preference: Vec::new(),
             entra_user_devices: 0,
+            registration_burst: 0,
+            registration_rate: 0,
+            registration_usual: 0,
             log_level: String::new(),
             client_log_level: String::new(),
         };
@@ -360,6 +393,7 @@ impl Settings {
     /// Takes one value that [`Form::takes`] has let pass.
     fn apply(&mut self, name: &str, value: &str) {
         let number = || value.parse::<u64>().unwrap_or_default();
+        let count = || value.parse::<u32>().unwrap_or_default();
         match name {
             "token_binding" => {
                 self.token_binding = if value == "off" { TokenBinding::Off } else { TokenBinding::Required };
@@ -384,9 +418,10 @@ impl Settings {
             "method_preference" => {
                 self.method_preference = value.split(',').filter_map(crate::method::parse).collect();
             }
-            "entra_user_devices" => {
-                self.entra_user_devices = u32::try_from(number()).unwrap_or_default();
-            }
+            "entra_user_devices" => self.entra_user_devices = count(),
+            "registration_burst" => self.registration_burst = count(),
+            "registration_rate" => self.registration_rate = count(),
+            "registration_usual" => self.registration_usual = count(),
             "log_level" => value.clone_into(&mut self.log_level),
             "client_log_level" => value.clone_into(&mut self.client_log_level),
             _ => {}

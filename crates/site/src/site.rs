@@ -21,17 +21,19 @@ use crate::approval::ApprovalRule;
 use crate::audit::{By, Scribe};
 use crate::clone::Trails;
 use crate::contact::Seen;
-use crate::db::{self, Db, DbError, DbOptions};
+use crate::db::{self, Db, DbCounts, DbError, DbOptions};
 use crate::event::CounterWindow;
 use crate::keys::{
     CertificateError, IssuedCertificate, KeyFile, KeyFileError, KeyLoadError, ServerNames, SignError,
     SiteKeys,
 };
+use crate::registration::Rates;
 use crate::setting::Settings;
 use crate::snapshot::Published;
 use crate::stranded::{Knocker, Waiting};
 use crate::tenant_key::KeyWishes;
 use crate::trust::Trust;
+use crate::watch::SiteCounts;
 
 /// Time between two passes of [`Site::run_upkeep`]: how late "last seen" may be on disk, and how
 /// late a retired key leaves the published set.
@@ -104,6 +106,8 @@ pub struct Site {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
+    pub(crate) counts: SiteCounts,
+    pub(crate) database: PathBuf,
     db: Db,
     clock: Clock,
     file: KeyFile,
@@ -120,6 +124,7 @@ pub(crate) struct Inner {
     pub(crate) refresh: tokio::sync::Mutex<()>,
     pub(crate) seen: Mutex<HashMap<ClientId, Seen>>,
     pub(crate) trails: Mutex<Trails>,
+    pub(crate) rates: Mutex<Rates>,
     pub(crate) knocks: Mutex<HashMap<Knocker, Waiting>>,
     pub(crate) gateway_states: Mutex<BTreeMap<(Guid, Guid), (Timestamp, GatewayState)>>,
     pub(crate) connectors_seen: Mutex<HashMap<Guid, (Timestamp, String)>>,
@@ -175,6 +180,8 @@ impl Site {
         let trust = Trust::of(&snapshot);
         let tenants = TenantSet::new(snapshot.tenants.values());
         let inner = Inner {
+            counts: SiteCounts::default(),
+            database: database.to_owned(),
             db,
             clock,
             file,
@@ -190,6 +197,7 @@ impl Site {
             refresh: tokio::sync::Mutex::new(()),
             seen: Mutex::default(),
             trails: Mutex::default(),
+            rates: Mutex::default(),
             knocks: Mutex::default(),
             gateway_states: Mutex::default(),
             connectors_seen: Mutex::default(),
@@ -240,6 +248,12 @@ impl Site {
     /// The approval rules in force, in their order.
     pub fn approval_rules(&self) -> Arc<Vec<ApprovalRule>> {
         read(&self.inner.rules)
+    }
+
+    /// How much the database was asked for since the site was opened: what a request costs, and how many
+    /// share a commit.
+    pub fn database_counts(&self) -> DbCounts {
+        self.inner.db.counts()
     }
 
     /// The public token keys in force. Asked for anew on every request, so that a dropped key is

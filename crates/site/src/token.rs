@@ -263,6 +263,17 @@ impl Site {
                 }
             })
             .await?;
+        self.mint_ccm(&grant, now)
+    }
+
+    /// Issues the token of a registered device whose record the caller has read for this very request, so
+    /// that it is not read twice. What changes meanwhile counts all the same: block and approval are read
+    /// again wherever the token is used.
+    pub fn issue_token_for(&self, device: &Device, key: Thumbprint) -> Result<CcmToken, CcmTokenError> {
+        self.mint_ccm(&grant_device(device, key)?, self.now())
+    }
+
+    fn mint_ccm(&self, grant: &Grant, now: Timestamp) -> Result<CcmToken, CcmTokenError> {
         let not_before = Timestamp::from_seconds(now.seconds());
         let full = not_before.plus(CCM_LIFETIME);
         let expires = grant.latest_end.map_or(full, |end| full.min(end));
@@ -279,6 +290,7 @@ impl Site {
             expires,
         };
         let text = self.keys().current.mint(&token)?;
+        self.counts().minted(token.class);
         Ok(CcmToken { text, class: token.class, expires, expires_in: expires.since(not_before) })
     }
 
@@ -305,6 +317,7 @@ impl Site {
             expires,
         };
         let keys = self.keys();
+        self.counts().minted(token.class);
         Ok((keys.current.mint(&token)?, expires, keys.current.id))
     }
 }

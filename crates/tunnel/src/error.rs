@@ -100,7 +100,8 @@ pub enum SendError {
     /// A connector has to answer first.
     #[error("the head was not sent")]
     NoHead,
-    /// More than [`writable`](crate::Side::writable). [`Event::Writable`](crate::Event::Writable) follows.
+    /// More than [`writable`](crate::Side::writable). [`Event::Writable`](crate::Event::Writable) follows, unless
+    /// a part of 16 KiB or more would be taken already.
     #[error("more bytes than are writable")]
     Full,
 }

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::num::NonZeroU32;
 use std::ops::{Deref, RangeInclusive};
 
@@ -38,6 +40,33 @@ impl StreamId {
     /// The number on the wire.
     pub const fn get(self) -> u32 {
         self.0.get()
+    }
+}
+
+/// What is kept by stream. The ids of a tunnel rise, and there are at most [`Hello::MAX_STREAMS`] at once, so that a
+/// peer that chooses them badly gains some microseconds; a hash against collisions would be wasted on each of the
+/// dozen looks that a request takes.
+pub type StreamMap<T> = HashMap<StreamId, T, BuildHasherDefault<StreamHasher>>;
+
+/// Spreads numbers that follow one another.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct StreamHasher(u64);
+
+impl Hasher for StreamHasher {
+    fn finish(&self) -> u64 {
+        // The place in the map comes from the low bits, which so depend on all of the number.
+        self.0.rotate_left(32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32((*byte).into());
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        // The golden ratio in 64 bits: neighbours land far from one another, in the high bits too.
+        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 

@@ -39,6 +39,6 @@ pub use config::Config;
 pub use connector_side::{Connector, ConnectorSide};
 pub use error::{AnswerError, ControlError, OpenError, ProtocolError, SendError};
 pub use event::{Event, LostReason, goodbye};
-pub use frame::{FrameError, Hello, StreamId};
+pub use frame::{FrameError, Hello, StreamId, StreamMap};
 pub use gateway_side::{Gateway, GatewaySide};
 pub use side::Side;

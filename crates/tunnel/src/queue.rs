@@ -133,7 +133,6 @@ impl Rings {
         if self.was_fast {
             return self.fast.pop_front();
         }
-        self.run = 0;
         self.rest.pop_front()
     }
 
@@ -141,6 +140,9 @@ impl Rings {
     pub(crate) fn wrote(&mut self, length: usize) {
         if self.was_fast {
             self.run += length;
+        } else if length > 0 {
+            // A turn that wrote nothing, of a stream that was given up, is no turn of the rest.
+            self.run = 0;
         }
     }
 

@@ -1,12 +1,12 @@
 //! What both sides of a tunnel do alike.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::frame::{Decoder, Hello, MAX_GOODBYE_TEXT, StreamId};
+use crate::frame::{Decoder, Hello, MAX_GOODBYE_TEXT, StreamId, StreamMap};
 use crate::queue::{ControlQueue, Rings, SendQueue, Turn};
 use crate::stream::{Cancel, Receiving, Sending, Stream, WORTH_WAKING};
 use crate::timer::{Allowance, KeepAlive, Verdict};
@@ -37,7 +37,7 @@ pub struct Side<R> {
     /// The peer's limits, once it has said them.
     pub(crate) peer: Option<Hello>,
     hello_deadline: Instant,
-    pub(crate) streams: HashMap<StreamId, Stream>,
+    pub(crate) streams: StreamMap<Stream>,
     /// Highest stream id opened or seen.
     pub(crate) highest: u32,
     /// Written before all else. At most one entry a stream and four besides.
@@ -77,7 +77,7 @@ impl<R: Role> Side<R> {
             decoder: Decoder::new(config.max_head as usize),
             peer: None,
             hello_deadline: now + config.hello_timeout,
-            streams: HashMap::new(),
+            streams: StreamMap::default(),
             highest: 0,
             urgent: VecDeque::from([Urgent::Hello]),
             rings: Rings::default(),
@@ -363,7 +363,7 @@ impl<R: Role> Side<R> {
             return;
         }
         self.lost = Some(reason);
-        self.streams = HashMap::new();
+        self.streams = StreamMap::default();
         self.rings = Rings::default();
         self.control_out = ControlQueue::default();
         self.control_in = BytesMut::new();

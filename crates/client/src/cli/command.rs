@@ -106,7 +106,9 @@ fn device(folder: &StateFolder, clock: &Clock) -> Result<Device, DeviceProblem> 
         clock: clock.clone(),
         system_roots: true,
     };
-    Device::new(options).map_err(DeviceProblem::Device)
+    let mut device = Device::new(options).map_err(DeviceProblem::Device)?;
+    device.on_network(platform::network());
+    Ok(device)
 }
 
 enum DeviceProblem {

@@ -32,6 +32,7 @@ use crate::credential::{ProofSetup, revocation};
 use crate::identity::{Identity, IdentityError, KeyMaterial};
 use crate::join::JoinStatus;
 use crate::location::Inside;
+use crate::network::Fingerprint;
 use crate::rotation::Rotation;
 use crate::state::{Failure, Registration, State, StateError, Store};
 use crate::tls::TlsTrust;
@@ -91,6 +92,8 @@ pub struct Device {
     state: State,
     store: Arc<dyn Store>,
     rotation: Rotation<GatewayAddress>,
+    /// The network that the device is on, where somebody said so.
+    network: Option<Fingerprint>,
     /// The management point inside that is in use.
     inside_rotation: Rotation<InsideAddress>,
     /// What the last look inside saw.
@@ -129,6 +132,7 @@ impl Device {
             state: options.state,
             store: options.store,
             rotation: Rotation::default(),
+            network: None,
             inside_rotation: Rotation::default(),
             inside: Inside::NotTried,
             hints_read: None,
@@ -146,6 +150,11 @@ impl Device {
     /// Who is asked to sign in when a user's token is needed, while a person is at the device.
     pub fn prompt_with(&mut self, prompter: Prompter) {
         self.prompter = Some(prompter);
+    }
+
+    /// Says on which network the device is: which gateways answered is remembered for each.
+    pub fn on_network(&mut self, network: Option<Fingerprint>) {
+        self.network = network;
     }
 
     /// Tells whoever judges servers what the state says by now.

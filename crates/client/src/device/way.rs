@@ -1,5 +1,6 @@
 //! Where the device is, and which way its requests take: the driver of [`crate::location`].
 
+use proto::id::RoleId;
 use proto::reason::Reason;
 
 use super::send::{Carry, Outgoing};
@@ -13,9 +14,10 @@ use crate::log::{field, line};
 use crate::place;
 use crate::probe;
 use crate::rotation::{Rotated, order};
+use crate::standing::{Extent, Wish};
 use crate::transport::Answer;
 
-/// Addresses of one kind that one request tries before it fails: the current one and two others.
+/// Addresses of one kind that one request tries before it fails: the best one and two others.
 const ADDRESSES_A_REQUEST: usize = 3;
 
 /// What makes the device look where it is.
@@ -62,7 +64,7 @@ impl Device {
     pub async fn look_around(&mut self, occasion: Occasion) -> Result<Locality, RequestError> {
         let local = self.read_local_settings();
         if occasion.is_fresh() {
-            self.rotation.forget_failures();
+            self.state.place.standing.forget_failures();
             self.inside_rotation.forget_failures();
         }
         self.ask_inside().await;
@@ -266,8 +268,8 @@ impl Device {
         }
     }
 
-    /// Sends through the current gateway, or one that leads to the assigned management point where the message
-    /// belongs there, and through others while the way fails.
+    /// Sends through the gateway that answered last, or one that leads to the assigned management point where
+    /// the message belongs there, and through others while the way fails. What each of them did is remembered.
     pub(super) async fn through_gateways(
         &mut self,
         outgoing: &Outgoing<'_>,
@@ -284,26 +286,29 @@ impl Device {
         }
         let known = self.gateways();
         let nobody = || RequestError::NoWay { rule: Rule::NoGatewayKnown, source: None };
-        let random = runtime::id::random();
-        let (current, rotated) = self.rotation.choose(&known, random).ok_or_else(nobody)?;
-        if let Some(rotated) = rotated {
-            log_rotation(&rotated);
-        }
-        let first =
-            if outgoing.goes_to_assigned() { self.leads_to_assigned(&current, &known) } else { &current };
+        self.begin_with_a_gateway(&known);
+        let role = outgoing.goes_to_assigned().then(|| self.assigned_role(&known)).flatten();
+        let mut tried: Vec<GatewayAddress> = Vec::new();
         let mut last = None;
-        for gateway in order(first, &known, random).into_iter().take(ADDRESSES_A_REQUEST) {
+        while tried.len() < ADDRESSES_A_REQUEST {
+            let standing = &self.state.place.standing;
+            let Some(gateway) = standing.best(&self.wish(&known, role), &tried) else { break };
             let address = Address::Gateway(gateway.clone(), carry.door());
-            match self.attempt(&address, outgoing, carry).await {
+            let outcome = self.attempt(&address, outgoing, carry).await;
+            // A try may have taken its time, and may have shown that the clock is off.
+            let wish = self.wish(&known, role);
+            match outcome {
                 Err(error) if error.is_of_the_way() => {
-                    let (now, random) = (self.now(), runtime::id::random());
-                    if let Some(rotated) = self.rotation.failed(&gateway, &known, now, random) {
-                        log_rotation(&rotated);
-                    }
+                    self.state.place.standing.failed(&gateway, extent_of(&error), &wish);
+                    tried.push(gateway);
                     last = Some(error);
                 }
                 other => {
-                    self.rotation.succeeded(&gateway);
+                    self.state.place.standing.answered(&gateway, &wish);
+                    // The one that was in use has failed just now: this one takes its place.
+                    if self.rotation.current().is_none_or(|current| tried.contains(current)) {
+                        self.rotate_to(&gateway, &known);
+                    }
                     return other.map_err(RequestError::Call);
                 }
             }
@@ -311,16 +316,44 @@ impl Device {
         Err(last.map_or_else(nobody, RequestError::Call))
     }
 
-    /// The current gateway if the assigned management point is behind it, else another one that leads there:
-    /// the role that setup named, or the first that the site did.
-    fn leads_to_assigned<'a>(
-        &self,
-        current: &'a GatewayAddress,
-        known: &'a [GatewayAddress],
-    ) -> &'a GatewayAddress {
-        let role = self.state.setup.gateways.first().or(known.first()).map(GatewayAddress::role);
-        let leads = |gateway: &&GatewayAddress| Some(gateway.role()) == role;
-        Some(current).filter(leads).or_else(|| known.iter().find(leads)).unwrap_or(current)
+    /// What a gateway is chosen for now.
+    fn wish<'a>(&self, known: &'a [GatewayAddress], role: Option<RoleId>) -> Wish<'a> {
+        Wish { known, place: self.network, role, now: self.now(), random: runtime::id::random() }
+    }
+
+    /// Settles which gateway counts as the one in use, where none does or it is not known any more: the best.
+    fn begin_with_a_gateway(&mut self, known: &[GatewayAddress]) {
+        if self.rotation.current().is_none_or(|current| !known.contains(current))
+            && let Some(best) = self.state.place.standing.best(&self.wish(known, None), &[])
+        {
+            self.rotate_to(&best, known);
+        }
+    }
+
+    fn rotate_to(&mut self, gateway: &GatewayAddress, known: &[GatewayAddress]) {
+        if let Some(rotated) = self.rotation.move_to(gateway, known) {
+            log_rotation(&rotated);
+        }
+    }
+
+    /// The role of the management point that the device is assigned to: the one that setup named, or the first
+    /// that the site did.
+    fn assigned_role(&self, known: &[GatewayAddress]) -> Option<RoleId> {
+        self.state.setup.gateways.first().or(known.first()).map(GatewayAddress::role)
+    }
+}
+
+/// How much of a gateway a failure speaks of. What was answered, by whomever, came from a host that is reached.
+const fn extent_of(error: &CallError) -> Extent {
+    match error {
+        CallError::Refused { .. } | CallError::NotBelieved { .. } | CallError::TooLarge { .. } => {
+            Extent::Role
+        }
+        CallError::NameNotResolved { .. }
+        | CallError::CannotConnect { .. }
+        | CallError::TimedOut { .. }
+        | CallError::Tls { .. }
+        | CallError::Broken { .. } => Extent::Host,
     }
 }
 

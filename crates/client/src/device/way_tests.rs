@@ -15,6 +15,7 @@ use crate::local_settings::{FILE, LocalSettings};
 use crate::location::{Locality, Permission, Rule};
 use crate::place::{SiteWord, WordSource};
 use crate::policy::PolicyError;
+use crate::standing::Wish;
 use crate::state::{Setup, State, StateFolder};
 use crate::testing::{FakeSite, Fault, PolicyFixture, Seen, log_to, pin_of};
 use crate::token::StoredToken;
@@ -371,26 +372,31 @@ async fn inside_a_management_point_is_left_after_five_failures_and_registration_
     assert_eq!(endpoints(other.take_seen()), [MessageEndpoint::Discovery]);
 }
 
-#[tokio::test]
-async fn outside_a_gateway_is_left_after_five_failures_within_ten_minutes_and_the_field_reads_it() {
-    let log = tempfile::tempdir().unwrap();
+/// A device that is registered, outside, and knows a gateway that is gone and a good one, in this order.
+async fn one_of_two_gateways() -> (Story, FakeSite) {
     let mut story = Story::registered(true).await;
-    let (guard, handle) = log_to(log.path(), runtime::telemetry::Level::Default, &story.clock);
     let dead = FakeSite::start(&story.clock);
     dead.stop_gateway();
     story.site.reach(false, true);
     story.device.state_mut().setup.gateways = vec![dead.gateway(), story.site.gateway()];
     story.device.rotation.begin_with(&dead.gateway());
+    (story, dead)
+}
+
+#[tokio::test]
+async fn outside_a_gateway_that_fails_is_left_when_another_one_answers_and_the_field_reads_it() {
+    let log = tempfile::tempdir().unwrap();
+    let (mut story, dead) = one_of_two_gateways().await;
+    // It answered last, before it went.
+    let known = story.device.gateways();
+    let wish = Wish { known: &known, place: None, role: None, now: Timestamp::from_micros(NOW), random: 0 };
+    story.device.state_mut().place.standing.answered(&dead.gateway(), &wish);
+    let (guard, handle) = log_to(log.path(), runtime::telemetry::Level::Default, &story.clock);
     story.look(Occasion::NetworkChange).await;
+    assert_eq!(story.device.rotation.current(), Some(&dead.gateway()));
     story.device.ccm_token().await.unwrap();
-    for minute in 1..4 {
-        assert_eq!(story.device.rotation.current(), Some(&dead.gateway()), "{minute}");
-        story.clock.advance(Duration::from_mins(1));
-        story.device.heartbeat().await.unwrap();
-    }
-    story.clock.advance(Duration::from_mins(1));
-    story.device.heartbeat().await.unwrap();
     assert_eq!(story.device.rotation.current(), Some(&story.site.gateway()));
+    story.device.heartbeat().await.unwrap();
     drop(guard);
     drop(handle);
     let text = std::fs::read_to_string(log.path().join("ClientLocation.log")).unwrap();
@@ -407,6 +413,39 @@ async fn outside_a_gateway_is_left_after_five_failures_within_ten_minutes_and_th
     ] {
         assert!(text.contains(&part), "{part} in {text}");
     }
+}
+
+#[tokio::test]
+async fn the_gateway_that_answered_is_tried_first_also_by_the_next_program_and_after_a_rest() {
+    let (mut story, _dead) = one_of_two_gateways().await;
+    story.look(Occasion::Start).await;
+    story.device.ccm_token().await.unwrap();
+    story.device.heartbeat().await.unwrap();
+    let first = |story: &Story| {
+        let known = story.device.gateways();
+        let now = story.device.now();
+        let wish = |random| Wish { known: &known, place: None, role: None, now, random };
+        let standing = &story.device.state().place.standing;
+        let first: Vec<_> = (0..64).map(|random| standing.best(&wish(random), &[]).unwrap()).collect();
+        assert!(first.iter().all(|best| *best == first[0]), "{first:?}");
+        first[0].clone()
+    };
+    assert_eq!(first(&story), story.site.gateway());
+    story.clock.advance(Duration::from_hours(2));
+    assert_eq!(first(&story), story.site.gateway(), "the dead one has rested, and has never answered");
+
+    // What was kept on the disk says the same.
+    let kept = StateFolder::create(story.folder.path()).unwrap().load().unwrap();
+    assert_eq!(kept.place.standing, story.device.state().place.standing);
+    assert!(!serde_json::to_string(&kept.place.standing).unwrap().is_empty());
+
+    // Nobody answers for a while: both are asked, and it comes back to the one that was good.
+    story.site.reach(false, false);
+    story.device.heartbeat().await.unwrap_err();
+    assert_eq!(first(&story), story.site.gateway(), "both rest, and one of them has answered before");
+    story.site.reach(false, true);
+    story.device.heartbeat().await.unwrap();
+    assert_eq!(first(&story), story.site.gateway());
 }
 
 #[tokio::test]

@@ -358,6 +358,7 @@ async fn steps(
     progress("key and certificate ready");
     let options = DeviceOptions { state, key, store: Arc::new(folder.clone()), clock, system_roots: true };
     let mut device = Device::new(options).map_err(SetupError::Device)?;
+    device.on_network(crate::platform::network());
     device.save().map_err(SetupError::State)?;
     if let Some(token) = plan.token {
         device.use_bulk_token(token);

@@ -2,8 +2,6 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,77 +10,43 @@ use tokio_rustls::client::TlsStream;
 
 /// With or without TLS.
 #[derive(Debug)]
-pub(super) enum RoleIo {
+pub(crate) enum RoleIo {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Counts what is read, so that a caller can tell "no answer" from "a part of one".
-#[derive(Debug)]
-pub(super) struct Metered {
-    io: RoleIo,
-    read: Arc<AtomicU64>,
-}
-
-impl Metered {
-    pub(super) fn new(io: RoleIo, read: Arc<AtomicU64>) -> Self {
-        Self { io, read }
-    }
-}
-
-impl AsyncRead for Metered {
+impl AsyncRead for RoleIo {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let outcome = match &mut self.io {
-            RoleIo::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
-            RoleIo::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
-        };
-        self.read.fetch_add((buffer.filled().len() - before) as u64, Ordering::AcqRel);
-        outcome
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
+        }
     }
 }
 
-impl AsyncWrite for Metered {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.io {
-            RoleIo::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
-            RoleIo::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+impl AsyncWrite for RoleIo {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
         }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            RoleIo::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            RoleIo::Tls(tls) => Pin::new(tls).poll_flush(cx),
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.io {
-            RoleIo::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            RoleIo::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.io {
-            RoleIo::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, pieces),
-            RoleIo::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, pieces),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.io {
-            RoleIo::Plain(tcp) => tcp.is_write_vectored(),
-            RoleIo::Tls(tls) => tls.is_write_vectored(),
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
 }

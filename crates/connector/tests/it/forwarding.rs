@@ -31,7 +31,7 @@ async fn a_request_is_written_anew_and_the_answer_comes_back_without_what_it_mus
     let (answer, body) = scene.gateway.ask(&asked, b"").await.answer();
     assert_eq!((answer.status, answer.phrase, answer.body_length), (200, None, Some(5)));
     assert_eq!(body, "hello");
-    assert_eq!(answer.headers, [("content-type".to_owned(), "text/plain".to_owned())]);
+    assert_eq!(answer.headers, [("content-type".into(), "text/plain".into())]);
 
     let seen = &role.seen()[0];
     assert_eq!(seen.request_line(), "GET /SMS_MP/.sms_aut?MPLIST2&RG1 HTTP/1.1");
@@ -214,7 +214,7 @@ async fn what_does_not_speak_http_is_named() {
     for sent in answers {
         let (answer, body) = scene.gateway.ask(&head("GET", "/CCM_STS"), b"").await.answer();
         let reason = answer.headers.iter().find(|(name, _)| name == "roamgate-reason").unwrap();
-        assert_eq!((answer.status, reason.1.as_str()), (502, "RG-2103"), "{:?}", sent.get(..40));
+        assert_eq!((answer.status, &*reason.1), (502, "RG-2103"), "{:?}", sent.get(..40));
         assert_eq!(answer.phrase.as_deref(), Some("CMGConnector_BadGateway"));
         assert!(body.starts_with(b"RG-2103 "));
     }
@@ -234,8 +234,12 @@ async fn an_answer_that_breaks_off_is_cut_and_not_completed() {
     let scene = Scene::start(&role).await;
     for query in ["", "?chunked=1"] {
         let reply = scene.gateway.ask(&head("GET", &format!("/CCM_STS{query}")), b"").await;
-        let Reply::Cut(answer, code) = reply else { panic!("{reply:?}") };
-        assert_eq!((answer.status, code), (200, reset::ANSWER_CUT));
+        // The gateway may learn of the break before a byte of the answer left: then it can still say why.
+        match reply {
+            Reply::Cut(answer, code) => assert_eq!((answer.status, code), (200, reset::ANSWER_CUT)),
+            Reply::Reset(code) => assert_eq!(code, reset::ANSWER_CUT),
+            Reply::Answer(..) => panic!("{reply:?}"),
+        }
     }
 }
 

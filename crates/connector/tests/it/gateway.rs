@@ -45,15 +45,15 @@ struct Tunnel {
 /// What came back for a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
-    Answer(AnswerHead, Bytes),
+    Answer(AnswerHead<'static>, Bytes),
     /// Reset before the head.
     Reset(u32),
     /// Reset after the head.
-    Cut(AnswerHead, u32),
+    Cut(AnswerHead<'static>, u32),
 }
 
 impl Reply {
-    pub(crate) fn answer(self) -> (AnswerHead, Bytes) {
+    pub(crate) fn answer(self) -> (AnswerHead<'static>, Bytes) {
         let Self::Answer(head, body) = self else { panic!("an answer and not {self:?}") };
         (head, body)
     }
@@ -141,7 +141,7 @@ impl Gateway {
     }
 
     /// Sends a request and waits for everything that comes back.
-    pub(crate) async fn ask(&self, head: &RequestHead, body: &[u8]) -> Reply {
+    pub(crate) async fn ask(&self, head: &RequestHead<'_>, body: &[u8]) -> Reply {
         let exchange = async {
             let mut open = self.open(head, body.is_empty());
             open.send(Bytes::copy_from_slice(body), true).await;
@@ -151,8 +151,8 @@ impl Gateway {
     }
 
     /// Opens a stream and sends the head.
-    pub(crate) fn open(&self, head: &RequestHead, end: bool) -> Open {
-        self.open_raw(serde_json::to_vec(head).unwrap(), end)
+    pub(crate) fn open(&self, head: &RequestHead<'_>, end: bool) -> Open {
+        self.open_raw(head.to_bytes().unwrap(), end)
     }
 
     /// Opens a stream with any bytes for a head.
@@ -233,7 +233,7 @@ impl Open {
         loop {
             match self.event().await {
                 Event::Head { head: bytes, end, .. } => {
-                    let parsed: AnswerHead = serde_json::from_slice(&bytes).unwrap();
+                    let parsed = AnswerHead::from_bytes(&bytes).unwrap().into_owned();
                     if end {
                         return Reply::Answer(parsed, Bytes::new());
                     }

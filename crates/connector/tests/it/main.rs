@@ -1,5 +1,6 @@
 //! A connection point between a site, gateways and roles that are all made here.
 
+mod admin;
 mod bundle;
 mod forwarding;
 mod gateway;

@@ -102,6 +102,7 @@ impl Point {
             client_key: Paths::default(),
             verbose_logging: true,
             threads: 1,
+            admin_listen: None,
         };
         change(&mut config);
         let bound = ConnectionPoint::bind(&config, Clock::system()).unwrap();
@@ -162,14 +163,14 @@ pub(crate) fn write_bundle(folder: &TempDir, pki: &Pki, site: SocketAddr) {
 }
 
 /// A request for the first role.
-pub(crate) fn head(method: &str, target: &str) -> RequestHead {
+pub(crate) fn head<'a>(method: &'a str, target: &'a str) -> RequestHead<'a> {
     let id = uuid::Uuid::now_v7();
     RequestHead {
         request: RequestId::new(id.into()),
         method: method.into(),
         role: RoleId::FIRST,
         target: target.into(),
-        external: format!("https://gw.example/CCM_Proxy_ServerAuth/{}{target}", RoleId::FIRST),
+        external: format!("https://gw.example/CCM_Proxy_ServerAuth/{}{target}", RoleId::FIRST).into(),
         certificate: None,
         headers: vec![("authorization".into(), "Bearer token".into())],
         body_length: None,

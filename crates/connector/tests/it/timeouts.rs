@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use proto::link::reset;
+use proto::link::{Headers, reset};
 
 use crate::gateway::{Reply, Shape};
 use crate::role::{Act, Role};
@@ -11,7 +11,7 @@ use crate::scene::{Scene, head};
 
 const SHORT: Duration = Duration::from_millis(300);
 
-fn reason(headers: &[(String, String)]) -> &str {
+fn reason<'a>(headers: &'a Headers<'_>) -> &'a str {
     &headers.iter().find(|(name, _)| name == "roamgate-reason").expect("a reason").1
 }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use http::{Method, Uri};
 use proto::id::{ClientId, RequestId};
 use proto::link::Event;
 use proto::time::Timestamp;
 use tokio::sync::Notify;
-use tracing::debug;
+use tracing::{Span, debug};
 
 use crate::counters::{Counters, Row, Traffic};
 use crate::events::{Events, HOP, SLOW};
@@ -78,10 +79,19 @@ pub(crate) struct About {
     /// When it came, for people.
     pub(crate) at: Timestamp,
     pub(crate) request: RequestId,
-    /// Method and path, for the log and the site.
-    pub(crate) name: String,
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
     /// Who sent it, where that was proved.
     pub(crate) device: Option<ClientId>,
+    /// The request as a whole, for whoever collects traces.
+    pub(crate) step: Span,
+}
+
+/// Method and path, without the query: for people, in the log and at the site.
+pub(crate) fn name_of(method: &Method, uri: &Uri) -> String {
+    let path: String = uri.path().chars().take(300).collect();
+    let method = method.as_str();
+    format!("{} {path}", method.get(..20).unwrap_or(method))
 }
 
 /// A request under way. Dropping it, however that comes, writes its counters, and tells the site if it
@@ -92,8 +102,6 @@ pub(crate) struct Ticket {
     row: Arc<Row>,
     _place: Place,
     about: About,
-    /// Of the answer; 0: there was none.
-    status: u16,
     traffic: Traffic,
 }
 
@@ -101,7 +109,7 @@ impl Ticket {
     pub(crate) fn new(ledger: Arc<Ledger>, row: Arc<Row>, place: Place, about: About) -> Self {
         row.begin(true);
         let traffic = Traffic { failed: true, ..Traffic::default() };
-        Self { ledger, row, _place: place, about, status: 0, traffic }
+        Self { ledger, row, _place: place, about, traffic }
     }
 
     /// So many bytes of the request's body have come.
@@ -111,7 +119,8 @@ impl Ticket {
 
     /// An answer is on its way, ours or the role's.
     pub(crate) fn answered(&mut self, status: u16) {
-        self.status = status;
+        self.traffic.status = status;
+        self.about.step.record("status", status);
         self.traffic.answered = true;
         self.traffic.failed = status >= 400;
     }
@@ -133,11 +142,12 @@ impl Drop for Ticket {
         self.row.end(self.traffic);
         self.ledger.counters.total().end(self.traffic);
         let elapsed_ms = u64::try_from(self.traffic.elapsed.as_millis()).unwrap_or(u64::MAX);
-        let about = &mut self.about;
+        let about = &self.about;
         debug!(
             component = COMPONENT, request_id = %about.request,
-            target = %about.name,
-            status = self.status,
+            method = %about.method,
+            path = about.uri.path(),
+            status = self.traffic.status,
             elapsed_ms,
             response_bytes = self.traffic.response_bytes,
             "request passed"
@@ -147,8 +157,8 @@ impl Drop for Ticket {
                 at: about.at,
                 request: about.request,
                 hop: HOP.to_owned(),
-                target: std::mem::take(&mut about.name),
-                status: self.status,
+                target: name_of(&about.method, &about.uri),
+                status: self.traffic.status,
                 reason: None,
                 detail: "slow".to_owned(),
                 device: about.device,

@@ -1,6 +1,7 @@
 //! The tunnels that are up, and which one a request takes.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -14,6 +15,8 @@ pub(crate) struct Tunnels {
     live: ArcSwap<Vec<Arc<Tunnel>>>,
     /// Held by whoever changes the list.
     change: Mutex<()>,
+    /// Where the next look begins, so that tunnels with equal room take turns.
+    turn: AtomicUsize,
 }
 
 /// What a request finds.
@@ -39,7 +42,12 @@ impl Tunnels {
     /// The tunnel with the most room on this shard; without one there, on any. `except` is not taken.
     pub(crate) fn pick(&self, shard: u16, except: Option<&Arc<Tunnel>>) -> Pick {
         let live = self.live.load();
-        let able = live.iter().filter(|tunnel| except.is_none_or(|except| !Arc::ptr_eq(tunnel, except)));
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(live.len()).unwrap_or(0);
+        let (later, first) = live.split_at(turn);
+        let able = first
+            .iter()
+            .chain(later)
+            .filter(|tunnel| except.is_none_or(|except| !Arc::ptr_eq(tunnel, except)));
         let mut found_any = false;
         let mut best: Option<(bool, usize, &Arc<Tunnel>)> = None;
         for tunnel in able {

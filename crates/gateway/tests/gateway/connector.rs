@@ -28,7 +28,7 @@ use crate::within;
 #[derive(Debug, Clone)]
 pub(crate) enum Act {
     /// Answers.
-    Answer(AnswerHead, Bytes),
+    Answer(AnswerHead<'static>, Bytes),
     /// Keeps the request until it is told to answer.
     Hold,
     /// Cuts the connection.
@@ -38,7 +38,7 @@ pub(crate) enum Act {
 }
 
 /// Decides about each request, once its body has come.
-pub(crate) type Handler = Arc<dyn Fn(&RequestHead, &[u8]) -> Act + Send + Sync>;
+pub(crate) type Handler = Arc<dyn Fn(&RequestHead<'static>, &[u8]) -> Act + Send + Sync>;
 
 /// What a test can tell a connection point.
 enum Tell {
@@ -53,7 +53,7 @@ enum Tell {
 pub(crate) struct FakeConnector {
     tell: mpsc::UnboundedSender<Tell>,
     heard: Arc<Mutex<Vec<FromGateway>>>,
-    requests: Arc<Mutex<Vec<RequestHead>>>,
+    requests: Arc<Mutex<Vec<RequestHead<'static>>>>,
     ended: Option<oneshot::Receiver<()>>,
 }
 
@@ -152,7 +152,7 @@ impl FakeConnector {
     }
 
     /// The requests that have reached it.
-    pub(crate) fn requests(&self) -> Vec<RequestHead> {
+    pub(crate) fn requests(&self) -> Vec<RequestHead<'static>> {
         self.requests.lock().unwrap().clone()
     }
 
@@ -171,12 +171,12 @@ struct Run {
     side: ConnectorSide,
     handler: Handler,
     heard: Arc<Mutex<Vec<FromGateway>>>,
-    requests: Arc<Mutex<Vec<RequestHead>>>,
+    requests: Arc<Mutex<Vec<RequestHead<'static>>>>,
     open: HashMap<StreamId, Open>,
 }
 
 struct Open {
-    head: RequestHead,
+    head: RequestHead<'static>,
     body: Vec<u8>,
     held: bool,
     /// What is left of the answer.
@@ -233,7 +233,7 @@ impl Run {
     fn handle(&mut self, event: Event) -> bool {
         match event {
             Event::Head { stream, head, end } => {
-                let head: RequestHead = serde_json::from_slice(&head).unwrap();
+                let head = RequestHead::from_bytes(&head).unwrap().into_owned();
                 self.requests.lock().unwrap().push(head.clone());
                 self.open.insert(stream, Open { head, body: Vec::new(), held: false, answer: None });
                 if end { self.act(stream) } else { true }
@@ -271,8 +271,8 @@ impl Run {
         true
     }
 
-    fn answer(&mut self, stream: StreamId, head: &AnswerHead, body: Bytes) {
-        let head = serde_json::to_vec(head).unwrap();
+    fn answer(&mut self, stream: StreamId, head: &AnswerHead<'_>, body: Bytes) {
+        let head = head.to_bytes().unwrap();
         self.side.answer(Instant::now(), stream, head.into(), body.is_empty()).unwrap();
         if !body.is_empty() {
             self.open.get_mut(&stream).unwrap().answer = Some(body);

@@ -8,6 +8,8 @@ mod certificate;
 mod connector;
 mod device;
 mod forgery;
+mod framing;
+mod limits;
 mod mutual_auth;
 mod provider;
 mod publication;
@@ -15,6 +17,7 @@ mod refusal;
 mod relay;
 mod revocation;
 mod site;
+mod slow;
 mod tenant;
 mod tunnel_link;
 
@@ -64,6 +67,7 @@ fn configure(site: &Site, folder: &TempDir) -> Config {
         body_timeout: HumanDuration::new(SOON),
         idle_timeout: HumanDuration::new(SOON),
         certificate_poll: HumanDuration::new(Duration::from_millis(20)),
+        limits: gateway::limit::config::Config::default(),
     }
 }
 

@@ -137,6 +137,10 @@ async fn after_a_malformed_request_the_connection_is_closed_and_nothing_passes()
             format!("GET {path} HTTP/1.1\r\nHost: gw\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
             "RG-1005",
         ),
+        (
+            format!("GET {path} HTTP/1.1\r\nHost: gw\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+            "RG-1007",
+        ),
         (format!("GET {path}?{} HTTP/1.1\r\nHost: gw\r\n\r\n", "a".repeat(2048)), "RG-1004"),
         (format!("GET {path} HTTP/1.1\r\nHost: gw\r\nContent-Length: 5\r\n\r\nhello"), "RG-1003"),
     ] {
@@ -162,7 +166,7 @@ async fn after_a_malformed_request_the_connection_is_closed_and_nothing_passes()
 
 #[tokio::test]
 async fn a_chunked_body_is_counted_as_it_comes_and_ends_its_connection() {
-    let gateway = start(|_| {}).await;
+    let gateway = start(|config| config.limits.chunked_bodies = true).await;
     let connector = FakeConnector::dial(gateway.address, &gateway.site.connector(Guid::nil()), echo()).await;
     let bulk = gateway.site.token(TokenClass::Bulk, None);
     let path = format!("/CCM_Proxy_ServerAuth/{ROLE}/CCM_STS");
@@ -200,7 +204,7 @@ async fn a_body_that_does_not_come_is_given_up_held_or_streamed() {
         let mut answer = Vec::new();
         let _ = within(stream.read_to_end(&mut answer)).await;
         let answer = String::from_utf8(answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("RG-1005"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("RG-1009"), "{answer}");
     }
     gateway.stop().await;
 }

@@ -121,7 +121,7 @@ async fn a_refusal_of_the_role_passes_with_its_phrase_and_code() {
             status: 403,
             phrase: Some("CMGConnector_Forbidden".into()),
             headers: [("roamgate-reason", "RG-3201"), ("set-cookie", "a=b"), ("server", "inside")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .map(|(name, value)| (name.into(), value.into()))
                 .into(),
             body_length: None,
         };
@@ -176,7 +176,7 @@ async fn forged_identity_headers_never_reach_the_connection_point() {
     }
     assert_eq!(connection.ask(forged.body(Full::default()).unwrap()).await.status, 200);
     let request = connector.requests().remove(0);
-    let names: Vec<_> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<_> = request.headers.iter().map(|(name, _)| &**name).collect();
     assert_eq!(names, ["authorization", "ccmclientid"]);
     gateway.stop().await;
 }

@@ -29,6 +29,8 @@ pub(crate) struct Signed {
     pub(crate) message_id: Guid,
     /// The device whose registered key it is.
     pub(crate) device: Option<Device>,
+    /// Whether `device` is all there is to know: nobody's key, where it is `None`.
+    pub(crate) is_key_sought: bool,
     /// When it was signed, by the sender's clock.
     created: Timestamp,
 }
@@ -49,20 +51,16 @@ impl Signed {
         self.created.micros().saturating_sub(now.micros()) / 1000
     }
 
-    /// Takes the id of the message that made its key known: sent once more, it would be that device's,
-    /// and undo what the device has registered since (R41).
-    pub(crate) async fn keep_id(&self, context: &Context, client: ClientId) -> Result<(), Refusal> {
-        if self.device.is_some() {
-            return Ok(());
-        }
-        let kept = context.site.take_message(client, self.message_id).await;
-        kept.map(drop).map_err(|error| crate::site_error::database(&error))
+    /// The id of a message that may make its key known, which the registration must take: sent once more,
+    /// the message would be that device's, and undo what the device has registered since (R41).
+    pub(crate) fn id_to_keep(&self) -> Option<Guid> {
+        self.device.is_none().then_some(self.message_id)
     }
 
     /// Whether it was signed just now, by a clock that is off by no more than the site tolerates, and
     /// arrives for the first time. The id is taken only after the signature has held, so that nobody
     /// else can use it up; ids of keys that are nobody's yet are not kept: what such a key may do has
-    /// the same effect however often it is done, but for the registration, see [`Signed::keep_id`].
+    /// the same effect however often it is done, but for the registration, see [`Signed::id_to_keep`].
     pub(crate) async fn take(&self, context: &Context) -> Result<(), Refusal> {
         let about = |refusal: Refusal| {
             let refusal = refusal.by(self.key);
@@ -116,6 +114,7 @@ pub(crate) async fn verify(context: &Context, request: &Request) -> Result<Optio
     };
     let bearer = super::token::text(request, generic)?;
     parsed.verify(&certificate, bearer, &request.body).map_err(|error| Refusal::caused(generic, &error))?;
+    let is_key_sought = device.is_some() || parsed.client.is_none();
     // A registered key is its device's also where the request names nobody: so its id counts once, too.
     let device = match (device, parsed.client) {
         (None, None) => {
@@ -129,6 +128,7 @@ pub(crate) async fn verify(context: &Context, request: &Request) -> Result<Optio
         certificate,
         message_id: parsed.message_id,
         device,
+        is_key_sought,
         created: parsed.created,
     }))
 }

@@ -54,9 +54,8 @@ pub(crate) fn present(context: &Context, request: &Request) -> Result<Option<Pre
         return Err(Refusal::new(reason, "no token"));
     };
     let token = context
-        .site
-        .token_keys()
-        .verify(text)
+        .verified
+        .verify(&context.site.token_keys(), text)
         .map_err(|error| Refusal::caused(not_accepted(style), &error))?;
     Ok(Some(Presented { token, style }))
 }

@@ -51,10 +51,13 @@ pub(super) async fn exchange(
             // Without a shown key only `token_binding = off` comes here.
             let key =
                 shown.or(presented.token.confirmation).ok_or_else(|| refused("a token without a key"))?;
-            let token = make(context, CcmSubject::Device { device, key }, Some(device)).await?;
-            if let Some(known) = known {
-                note_seen(context, request, &known, signed);
-            }
+            let Some(known) = known else {
+                let token = make(context, CcmSubject::Device { device, key }, Some(device)).await?;
+                return Ok(Granted { token, device: Some(device), user: None });
+            };
+            let token = context.site.issue_token_for(&known, key);
+            let token = token.map_err(|error| Refusal::caused(error.reason(), &error).of(device))?;
+            note_seen(context, request, &known, signed);
             Ok(Granted { token, device: Some(device), user: None })
         }
         // The endpoint table takes identities only.
@@ -91,7 +94,11 @@ async fn check_device(
     id: ClientId,
     signed: Option<&Signed>,
 ) -> Result<Option<Device>, Refusal> {
-    let found = context.site.find_device(id).await.map_err(|error| crate::site_error::database(&error))?;
+    let found = match signed.and_then(|signed| signed.device.as_ref()).filter(|device| device.id == id) {
+        // Read for the signature of this very request.
+        Some(device) => Some(device.clone()),
+        None => context.site.find_device(id).await.map_err(|error| crate::site_error::database(&error))?,
+    };
     let signs = found.as_ref().is_some_and(|found| found.signs_requests);
     if signed.is_none() && (signs || context.site.settings().require_signed_requests) {
         return Err(Refusal::new(Reason::SignatureRequired, "the request is not signed").of(id));

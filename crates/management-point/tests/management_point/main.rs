@@ -9,6 +9,7 @@ mod lifetime;
 mod location;
 mod matrix;
 mod modes;
+mod overload;
 mod pki;
 mod policy;
 mod registration;

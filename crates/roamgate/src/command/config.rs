@@ -121,7 +121,7 @@ mod tests {
     fn a_file_is_shown_with_the_defaults_of_its_own_roles_and_no_others() {
         let shown = filled("[gateway]\nshards = 3\n").unwrap();
         assert_eq!(shown["gateway"]["shards"].as_integer(), Some(3));
-        assert_eq!(shown["gateway"]["answer_timeout"].as_str(), Some("60s"));
+        assert_eq!(shown["gateway"]["answer_timeout"].as_str(), Some("65s"));
         assert_eq!(shown["logs"]["level"].as_integer(), Some(1));
         assert!(!shown.contains_key("site"), "{shown}");
     }

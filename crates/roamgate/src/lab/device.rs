@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 /// How long the client may take to set itself up.
 const SETUP_PATIENCE: Duration = Duration::from_mins(1);
 
-/// What a device reaches besides the gateway.
+/// What a device reaches besides the gateways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// Nothing.
@@ -36,7 +36,7 @@ pub(crate) struct Device {
     inside: Option<Wire>,
     /// Where that wire ends at the device, plugged in or not.
     inside_at: SocketAddr,
-    /// Wires to the gateway and, for a joined device, to its tenant.
+    /// Wires to the gateways and, for a joined device, to its tenant.
     _outside: Vec<Wire>,
     folder: PathBuf,
     isolation: Isolation,
@@ -60,23 +60,26 @@ impl Device {
             .map_err(|error| Failure::from_error(Exit::Refused, &error))?;
         let state = folder.join("state");
         let failed = |error: std::io::Error| Failure::from_error(Exit::Bug, &error);
-        let outside = match isolation {
-            Isolation::Namespace => {
-                Wire::through_socket(socket(&folder, GATEWAY), hosts.gateway, hosts.gateway)
-            }
-            // Without a namespace the device reaches the gateway's own port.
-            Isolation::None(_) => Wire::on_loopback(free_port().map_err(failed)?, hosts.gateway).await,
+        let mut outside = Vec::new();
+        for gateway in &hosts.gateways {
+            let wire = match isolation {
+                Isolation::Namespace => {
+                    Wire::through_socket(socket(&folder, &gateway.name), gateway.address, gateway.address)
+                }
+                // Without a namespace the device reaches the gateway's own port.
+                Isolation::None(_) => Wire::on_loopback(free_port().map_err(failed)?, gateway.address).await,
+            };
+            outside.push((gateway.name.as_str(), wire.map_err(failed)?));
         }
-        .map_err(failed)?;
         let inside_at = match isolation {
             Isolation::Namespace => hosts.management_point,
             Isolation::None(_) => free_port().map_err(failed)?,
         };
-        let mut outside = vec![outside];
         if reach == Reach::Tenant && matches!(isolation, Isolation::Namespace) {
             // Without a namespace the device reaches the tenant's own port.
             let tenant = hosts.tenant.address;
-            outside.push(Wire::through_socket(socket(&folder, TENANT), tenant, tenant).map_err(failed)?);
+            let wire = Wire::through_socket(socket(&folder, TENANT), tenant, tenant).map_err(failed)?;
+            outside.push((TENANT, wire));
         }
         let inside = if reach == Reach::Inside {
             Some(plug(isolation, &folder, inside_at, hosts).await.map_err(failed)?)
@@ -84,7 +87,7 @@ impl Device {
             None
         };
         let mut wires = vec![(inside_at, socket(&folder, INSIDE))];
-        for (wire, name) in outside.iter().zip([GATEWAY, TENANT]) {
+        for (name, wire) in &outside {
             wires.push((wire.at_device, socket(&folder, name)));
         }
         let client = |words: &[&str]| -> Vec<OsString> {
@@ -122,7 +125,7 @@ impl Device {
             state,
             inside,
             inside_at,
-            _outside: outside,
+            _outside: outside.into_iter().map(|(_, wire)| wire).collect(),
             folder,
             isolation: isolation.clone(),
             service,
@@ -162,8 +165,7 @@ impl Device {
     }
 }
 
-/// Names of the wires.
-const GATEWAY: &str = "gateway";
+/// Names of the wires, besides those to gateways, which are called like them.
 const TENANT: &str = "tenant";
 const INSIDE: &str = "inside";
 

@@ -1,4 +1,5 @@
-//! The lab's server roles, each a process of its own, set up as their documentation says.
+//! The lab's server roles, each a process of its own, set up as their documentation says. What ends stays
+//! ended: tests kill them and start them again by themselves.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::child::{LabChild, run_to_end};
 use super::client_pki::ClientPki;
-use super::pki::{self, ServerCertificate};
+use super::connection_point::ConnectionPoint;
+use super::gateway::Gateway;
+use super::pki::{self, ServerCertificates};
 use super::show::Show;
 use super::tenant::Tenant;
 use crate::api::Api;
@@ -29,7 +32,7 @@ pub(crate) struct Hosts {
     pub(crate) roamgate: PathBuf,
     pub(crate) context: Context,
     pub(crate) api: Api,
-    pub(crate) pki: ServerCertificate,
+    pub(crate) pki: ServerCertificates,
     /// The organisation's authorities for client certificates, trusted by the site.
     pub(crate) client_pki: ClientPki,
     /// A stand-in of a tenant, onboarded.
@@ -37,12 +40,39 @@ pub(crate) struct Hosts {
     /// What devices must trust: the authorities of the gateway's certificate and of the tenant's.
     pub(crate) authorities: PathBuf,
     pub(crate) management_point: SocketAddr,
-    pub(crate) gateway: SocketAddr,
-    pub(crate) gateway_host: String,
-    pub(crate) gateway_admin: String,
+    /// At least one; the first is the one that devices are told at their setup.
+    pub(crate) gateways: Vec<Gateway>,
+    /// At least one.
+    pub(crate) connection_points: Vec<ConnectionPoint>,
     pub(crate) role_id: String,
     pub(crate) site_root_sha256: String,
-    children: Vec<(&'static str, LabChild)>,
+    /// The outermost first.
+    children: Vec<(String, LabChild)>,
+}
+
+/// How many hosts of a kind there are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) gateways: usize,
+    pub(crate) connection_points: usize,
+}
+
+/// Where a host's process finds what it needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Folders<'a> {
+    /// Folder of the lab.
+    pub(crate) lab: &'a Path,
+    /// The file by which clocks are moved.
+    pub(crate) clock: &'a Path,
+    /// This program.
+    pub(crate) roamgate: &'a Path,
+}
+
+impl Folders<'_> {
+    /// The command that runs the roles of this configuration file.
+    pub(crate) fn serve(&self, config: &Path) -> Command {
+        serve(self.roamgate, config)
+    }
 }
 
 /// What the site answers about itself once everything is up.
@@ -53,12 +83,14 @@ pub(crate) struct Answers {
 }
 
 impl Hosts {
-    /// Makes the site and starts all roles; done when the gateway has its tunnels and the
+    /// Makes the site and starts all roles; done when every gateway has its tunnels and the
     /// site's newest version.
-    pub(crate) async fn start(folder: &Path, show: &Show) -> Result<Self, Failure> {
+    pub(crate) async fn start(folder: &Path, counts: Counts, show: &Show) -> Result<Self, Failure> {
         show.heading("Setting up site, gateway and connection point");
         let roamgate = std::env::current_exe().map_err(|error| Failure::from_error(Exit::Bug, &error))?;
-        let [mp, mp_tls, link, api_port, gateway, admin] = free_ports()?;
+        let mut ports = free_ports(4 + 2 * counts.gateways)?.into_iter();
+        let mut port = || ports.next().expect("so many were asked for");
+        let [mp, mp_tls, link, api_port] = [port(), port(), port(), port()];
         let site_dir = folder.join("site");
         let clock = folder.join(CLOCK_FILE);
 
@@ -106,7 +138,7 @@ impl Hosts {
         let tenant = Tenant::start(folder, &clock, &api).await?;
         step.done();
 
-        let pki = pki::make(folder)?;
+        let pki = pki::make(folder, counts.gateways)?;
         let authorities = folder.join("device-authorities.pem");
         let read = |path: &Path| {
             std::fs::read_to_string(path).map_err(|error| Failure::from_error(Exit::Bug, &error))
@@ -114,52 +146,51 @@ impl Hosts {
         let both = read(&pki.ca_file)? + &read(&tenant.ca_file)?;
         runtime::config::private_file::write(&authorities, both)
             .map_err(|error| Failure::from_error(Exit::Refused, &error))?;
-        let gateway_host = format!("localhost:{gateway}");
-        let step = show.begin("Start the gateway, with its bundle and its certificate and nothing else");
-        let gateway_dir = folder.join("gateway");
-        let bundle =
-            add(&api, "gateways", json!({"name": "GW1", "address": gateway_host, "host": gateway_host}))
-                .await?;
-        let config = write_host(
-            &gateway_dir,
-            "gateway.toml",
-            &bundle,
-            &format!(
-                "[gateway]\nbundle = {}\nstate_directory = {}\nlisten = [\"127.0.0.1:{gateway}\"]\ncertificate = {}\nkey = {}\n\
-             admin_listen = \"127.0.0.1:{admin}\"\nshards = 2\n\n[logs]\ndirectory = {}\n",
-                quoted(&gateway_dir.join("bundle.json")),
-                quoted(&gateway_dir.join("state")),
-                quoted(&pki.certificate),
-                quoted(&pki.key),
-                quoted(&gateway_dir.join("logs")),
-            ),
-        )?;
-        let mut gateway_child = LabChild::start("gateway", self::serve(&roamgate, &config), folder, &clock)?;
-        step.done();
-
-        let step = show.begin("Start the connection point; it dials out and listens nowhere");
-        let connector_dir = folder.join("connection-point");
-        let bundle = add(&api, "connection-points", json!({"name": "CP1"})).await?;
-        let config = write_host(
-            &connector_dir,
-            "connection-point.toml",
-            &bundle,
-            &format!(
-                "[connection-point]\nbundle = {}\nstate_directory = {}\n\n[logs]\ndirectory = {}\n",
-                quoted(&connector_dir.join("bundle.json")),
-                quoted(&connector_dir.join("state")),
-                quoted(&connector_dir.join("logs")),
-            ),
-        )?;
-        let connector = LabChild::start("connection-point", self::serve(&roamgate, &config), folder, &clock)?;
-        let up = wait_for("the tunnels", &mut gateway_child, async || {
-            let gateways = api.get("gateways").await.ok()?;
-            let gateway = gateways.get(0)?.clone();
-            let all = gateway["tunnels"].as_u64()? >= gateway["shards"].as_u64()?.max(1);
-            (all && gateway["version"] == gateway["site_version"]).then_some(gateway)
+        let folders = Folders { lab: folder, clock: &clock, roamgate: &roamgate };
+        let mut gateways = Vec::new();
+        let mut outer = Vec::new();
+        for (number, own) in (1..).zip(&pki.gateways) {
+            let title = one_of(
+                "Start the gateway, with its bundle and its certificate and nothing else",
+                number,
+                counts.gateways,
+            );
+            let step = show.begin(&title);
+            let (gateway, child) = Gateway::start(&folders, &api, number, [port(), port()], own).await?;
+            outer.push((gateway.name.clone(), child));
+            gateways.push(gateway);
+            step.done();
+        }
+        let mut connection_points = Vec::new();
+        for number in 1..=counts.connection_points {
+            let title = one_of(
+                "Start the connection point; it dials out and listens nowhere",
+                number,
+                counts.connection_points,
+            );
+            let step = show.begin(&title);
+            let (point, child) = ConnectionPoint::start(&folders, &api, number).await?;
+            outer.insert(0, (point.name.clone(), child));
+            connection_points.push(point);
+            step.done();
+        }
+        let step = show.begin("Every connection point has a tunnel to every shard of every gateway");
+        let up = wait_for("the tunnels", &mut site, async || {
+            let listed = api.get("gateways").await.ok()?;
+            let listed = listed.as_array()?;
+            let points = u64::try_from(counts.connection_points).ok()?;
+            let is_up = |gateway: &Value| {
+                gateway["tunnels"].as_u64() >= Some(gateway["shards"].as_u64().unwrap_or(1).max(1) * points)
+                    && gateway["version"] == gateway["site_version"]
+            };
+            let tunnels = listed.iter().filter_map(|gateway| gateway["tunnels"].as_u64()).sum::<u64>();
+            (listed.len() == counts.gateways && listed.iter().all(is_up)).then_some(tunnels)
         })
-        .await?;
-        step.done_with(&format!("{} tunnels, version {}", up["tunnels"], up["version"]));
+        .await;
+        // One that has ended says more about it than the silence of its tunnels.
+        outer.iter_mut().try_for_each(|(_, child)| child.check())?;
+        step.done_with(&format!("{} tunnels", up?));
+        outer.push(("site".to_owned(), site));
         Ok(Self {
             folder: folder.to_owned(),
             roamgate,
@@ -169,19 +200,23 @@ impl Hosts {
             tenant,
             authorities,
             management_point: SocketAddr::from(([127, 0, 0, 1], mp)),
-            gateway: SocketAddr::from(([127, 0, 0, 1], gateway)),
-            gateway_admin: format!("127.0.0.1:{admin}"),
-            gateway_host,
+            gateways,
+            connection_points,
             role_id: role["role_id"].as_str().unwrap_or_default().to_owned(),
             site_root_sha256: root,
             context,
-            children: vec![("connection-point", connector), ("gateway", gateway_child), ("site", site)],
+            children: outer,
         })
     }
 
     /// The address that devices are told: `CCMHOSTNAME`.
     pub(crate) fn ccm_hostname(&self) -> String {
-        format!("{}/CCM_Proxy_MutualAuth/{}", self.gateway_host, self.role_id)
+        format!("{}/CCM_Proxy_MutualAuth/{}", self.gateway().host, self.role_id)
+    }
+
+    /// The gateway that devices are told at their setup.
+    pub(crate) fn gateway(&self) -> &Gateway {
+        self.gateways.first().expect("a lab has at least one")
     }
 
     /// An error when a role has ended.
@@ -191,7 +226,7 @@ impl Hosts {
 
     /// Process ids by name.
     pub(crate) fn pids(&self) -> Value {
-        self.children.iter().map(|(name, child)| ((*name).to_owned(), json!(child.id()))).collect()
+        self.children.iter().map(|(name, child)| (name.clone(), json!(child.id()))).collect()
     }
 
     /// What the ready file needs of the site; writes the token signing certificate beside it.
@@ -270,12 +305,17 @@ async fn seed_policies(api: &Api) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn add(api: &Api, nouns: &str, body: Value) -> Result<Value, Failure> {
+pub(crate) async fn add(api: &Api, nouns: &str, body: Value) -> Result<Value, Failure> {
     Ok(api.post(nouns, &body).await?["bundle"].take())
 }
 
 /// Lays out a role's host: its bundle and its configuration file, which is answered.
-fn write_host(folder: &Path, name: &str, bundle: &Value, config: &str) -> Result<PathBuf, Failure> {
+pub(crate) fn write_host(
+    folder: &Path,
+    name: &str,
+    bundle: &Value,
+    config: &str,
+) -> Result<PathBuf, Failure> {
     runtime::config::private_dir::create(folder)
         .map_err(|error| Failure::from_error(Exit::Refused, &error))?;
     let text = serde_json::to_vec_pretty(bundle).map_err(|error| Failure::from_error(Exit::Bug, &error))?;
@@ -294,18 +334,28 @@ fn serve(roamgate: &Path, config: &Path) -> Command {
 }
 
 /// A path as a TOML string.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     toml::Value::String(path.display().to_string()).to_string()
 }
 
+/// The name of one of several: the first has none of its own, so that a lab of one is as it ever was.
+pub(crate) fn numbered(name: &str, number: usize) -> String {
+    if number == 1 { name.to_owned() } else { format!("{name}-{number}") }
+}
+
+/// A step's title, with a number where there are several.
+fn one_of(title: &str, number: usize, all: usize) -> String {
+    if all == 1 { title.to_owned() } else { format!("{title} ({number} of {all})") }
+}
+
 /// Ports that were free a moment ago; all are held until the last is found.
-fn free_ports<const N: usize>() -> Result<[u16; N], Failure> {
+fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
     let failed = |error: std::io::Error| Failure::from_error(Exit::Bug, &error);
-    let mut held = Vec::with_capacity(N);
-    let mut ports = [0; N];
-    for port in &mut ports {
+    let mut held = Vec::with_capacity(count);
+    let mut ports = Vec::with_capacity(count);
+    for _ in 0..count {
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
-        *port = listener.local_addr().map_err(failed)?.port();
+        ports.push(listener.local_addr().map_err(failed)?.port());
         held.push(listener);
     }
     Ok(ports)

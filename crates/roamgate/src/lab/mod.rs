@@ -7,7 +7,9 @@
 
 mod child;
 mod client_pki;
+mod connection_point;
 mod device;
+mod gateway;
 mod hosts;
 mod namespace;
 mod pki;
@@ -23,7 +25,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use self::device::Device;
-use self::hosts::Hosts;
+use self::hosts::{Counts, Hosts};
 use self::namespace::Isolation;
 use self::ready_file::{Ready, ReadyDevice};
 use self::show::Show;
@@ -48,7 +50,9 @@ pub(crate) async fn run(arguments: LabArgs) -> Result<(), Failure> {
              They share the machine's network; which way each request came is read from the site's records.",
         )),
     }
-    let hosts = Hosts::start(&folder.path, &show).await?;
+    let counts =
+        Counts { gateways: arguments.gateways.into(), connection_points: arguments.connection_points.into() };
+    let hosts = Hosts::start(&folder.path, counts, &show).await?;
     let outcome = play(&arguments, &folder.path, &show, &isolation, hosts).await;
     if outcome.is_err() {
         folder.keep();
@@ -147,9 +151,9 @@ fn ready_document(
         dir: folder,
         site: &ready.site,
         roles: &ready.roles,
-        gateway_host: &hosts.gateway_host,
+        gateways: &hosts.gateways,
+        connection_points: &hosts.connection_points,
         gateway_ca: &hosts.pki.ca_file,
-        gateway_admin: &hosts.gateway_admin,
         tenant: hosts.tenant.ready(),
         pki: &hosts.client_pki,
         operator_url: &hosts.context.server,

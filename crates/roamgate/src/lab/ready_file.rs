@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::client_pki::ClientPki;
+use super::connection_point::ConnectionPoint;
+use super::gateway::Gateway;
 use crate::exit::{Exit, Failure};
 
 /// One device of the lab.
@@ -21,9 +23,10 @@ pub(crate) struct Ready<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) site: &'a Value,
     pub(crate) roles: &'a Value,
-    pub(crate) gateway_host: &'a str,
+    /// At least one.
+    pub(crate) gateways: &'a [Gateway],
+    pub(crate) connection_points: &'a [ConnectionPoint],
     pub(crate) gateway_ca: &'a Path,
-    pub(crate) gateway_admin: &'a str,
     pub(crate) tenant: Value,
     pub(crate) pki: &'a ClientPki,
     pub(crate) operator_url: &'a str,
@@ -35,8 +38,10 @@ pub(crate) struct Ready<'a> {
 }
 
 impl Ready<'_> {
-    /// The document of the design, section 7.
+    /// The document of the design, section 7. The lists `gateways` and `connection_points` are ours, besides:
+    /// what stands under `gateway` is the first of them.
     pub(crate) fn document(&self) -> Value {
+        let first = self.gateways.first().expect("a lab has at least one");
         let roles: Vec<Value> = self
             .roles
             .as_array()
@@ -45,11 +50,7 @@ impl Ready<'_> {
             .map(|role| {
                 let id = &role["role_id"];
                 let door = |name: &str| {
-                    format!(
-                        "https://{}/CCM_Proxy_{name}/{}",
-                        self.gateway_host,
-                        id.as_str().unwrap_or_default()
-                    )
+                    format!("https://{}/CCM_Proxy_{name}/{}", first.host, id.as_str().unwrap_or_default())
                 };
                 json!({
                     "role_id": id,
@@ -61,6 +62,12 @@ impl Ready<'_> {
                 })
             })
             .collect();
+        let gateways: Vec<Value> = (1..)
+            .zip(self.gateways)
+            .map(|(number, gateway)| gateway.ready(number, self.gateway_ca))
+            .collect();
+        let connection_points: Vec<Value> =
+            (1..).zip(self.connection_points).map(|(number, point)| point.ready(number)).collect();
         let devices: Vec<Value> = self
             .devices
             .iter()
@@ -71,16 +78,18 @@ impl Ready<'_> {
             "site_id": self.site["hierarchy_id"],
             "dir": self.dir,
             "gateway": {
-                "url": format!("https://{}", self.gateway_host),
-                "host": self.gateway_host,
+                "url": format!("https://{}", first.host),
+                "host": first.host,
                 "ca_file": self.gateway_ca,
             },
+            "gateways": gateways,
+            "connection_points": connection_points,
             "roles": roles,
             "operator": {"url": self.operator_url, "ca_file": self.site_root, "key_file": self.operator_key},
             "token_signing_certificate_file": self.token_certificate,
             "site_root_file": self.site_root,
             "devices": devices,
-            "metrics": {"gateway": format!("http://{}/metrics", self.gateway_admin)},
+            "metrics": {"gateway": format!("http://{}/metrics", first.admin)},
             "tenant": self.tenant,
             "pki": {
                 "ca_file": self.pki.authorities,

@@ -2,55 +2,84 @@
 //!
 //! hyper has one clock for "waiting for a request" and "reading its head". A kept connection may wait long,
 //! a head that has begun may not, so the second is watched here: the connection notes its first byte, the
-//! service that the head is complete, and the answer's body that it is done with.
+//! service that the head is complete, and the answer's body that it is done with. By the same notes the
+//! connection tells hyper's own answers from the service's ([`super::early`]).
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::StatusCode;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::early::{Early, Writing, status_of};
+use super::linger::Linger;
+
 /// Nothing of the next request has come.
 const WAITING: u8 = 0;
-/// A part of its head has come, or the connection is new.
+/// A part of its head has come.
 const HEAD: u8 = 1;
 /// It is being answered.
 const BUSY: u8 = 2;
+/// Nothing has come on a new connection: it was made to send something, so it has no more time than a begun
+/// head.
+const NEW: u8 = 3;
 
 /// How far a connection is with its request. A connection, its service and its answers run in one task; the
-/// atomic is for the compiler.
+/// atomics are for the compiler.
 #[derive(Debug)]
-pub(super) struct Pace(AtomicU8);
+pub(super) struct Pace {
+    phase: AtomicU8,
+    /// Whether something of an answer by the service may still be unwritten.
+    owes: AtomicBool,
+    /// Whether the peer may still be sending what nobody will read: a body, or what follows a broken head.
+    sends: AtomicBool,
+}
 
 impl Default for Pace {
-    /// As a new connection: it was made to send something, so it has no more time than a begun head.
     fn default() -> Self {
-        Self(AtomicU8::new(HEAD))
+        Self { phase: AtomicU8::new(NEW), owes: AtomicBool::new(false), sends: AtomicBool::new(false) }
     }
 }
 
 impl Pace {
-    pub(super) fn head_complete(&self) {
-        self.0.store(BUSY, Ordering::Relaxed);
+    pub(super) fn head_complete(&self, with_body: bool) {
+        self.phase.store(BUSY, Ordering::Relaxed);
+        self.sends.store(with_body, Ordering::Relaxed);
+        self.owes.store(true, Ordering::Relaxed);
     }
 
-    /// Whether this begins a head.
+    /// Whether this begins a head on a kept connection, whose time starts now.
     fn bytes_came(&self) -> bool {
-        self.0.compare_exchange(WAITING, HEAD, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        // On a new connection the time runs on.
+        let _ = self.phase.compare_exchange(NEW, HEAD, Ordering::Relaxed, Ordering::Relaxed);
+        self.phase.compare_exchange(WAITING, HEAD, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn answered(&self) {
-        self.0.store(WAITING, Ordering::Relaxed);
+        self.phase.store(WAITING, Ordering::Relaxed);
     }
 
-    fn is_in_head(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == HEAD
+    /// hyper flushes when it holds nothing more to write.
+    fn flushed(&self) {
+        if self.phase() != BUSY {
+            self.owes.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether no request is left that could be answered: what is written then is hyper's own.
+    fn owes_nothing(&self) -> bool {
+        !self.owes.load(Ordering::Relaxed)
+    }
+
+    fn phase(&self) -> u8 {
+        self.phase.load(Ordering::Relaxed)
     }
 }
 
@@ -59,15 +88,36 @@ impl Pace {
 pub(super) struct Paced<I> {
     inner: I,
     pace: Arc<Pace>,
+    early: Option<Early>,
     head_timeout: Duration,
     write_timeout: Duration,
     head_timer: Option<Pin<Box<Sleep>>>,
     write_timer: Option<Pin<Box<Sleep>>>,
+    /// What is written in place of hyper's own answer.
+    refusal: Option<Writing>,
+    /// There once our side has said that it is done.
+    linger: Option<Linger>,
 }
 
 impl<I> Paced<I> {
-    pub(super) fn new(inner: I, pace: Arc<Pace>, head_timeout: Duration, write_timeout: Duration) -> Self {
-        Self { inner, pace, head_timeout, write_timeout, head_timer: None, write_timer: None }
+    pub(super) fn new(
+        inner: I,
+        pace: Arc<Pace>,
+        early: Option<Early>,
+        head_timeout: Duration,
+        write_timeout: Duration,
+    ) -> Self {
+        Self {
+            inner,
+            pace,
+            early,
+            head_timeout,
+            write_timeout,
+            head_timer: None,
+            write_timer: None,
+            refusal: None,
+            linger: None,
+        }
     }
 
     /// Passes on what became of a write, and turns waiting into an error once it took too long.
@@ -80,13 +130,44 @@ impl<I> Paced<I> {
     }
 }
 
+impl<I: AsyncWrite + Unpin> Paced<I> {
+    /// Writes an early answer in place of `own`, if that is hyper's own; `None`: it is not.
+    ///
+    /// hyper hands over such an answer in one piece, since it has no body. Where the end of an earlier answer
+    /// is still unwritten (a peer that sends without reading) hyper's stays as it is.
+    fn replace(&mut self, own: &[u8], cx: &mut Context<'_>) -> Option<Poll<io::Result<usize>>> {
+        if self.refusal.is_none() {
+            let early = self.early.as_ref().filter(|_| self.pace.owes_nothing())?;
+            self.refusal = Some(Writing::new(early.bytes(status_of(own)?)));
+            self.pace.sends.store(true, Ordering::Relaxed);
+        }
+        let written = self.refusal.as_mut()?.poll(&mut self.inner, cx);
+        if written.is_ready() {
+            self.refusal = None;
+        }
+        Some(self.written(written.map(|written| written.map(|()| own.len())), cx))
+    }
+
+    /// Tells a peer that has begun a head why its connection ends now. What cannot be written at once is not:
+    /// its time is over.
+    fn tell_too_slow(&mut self, cx: &mut Context<'_>) {
+        let begun = self.pace.phase() == HEAD && self.pace.owes_nothing();
+        let Some(early) = self.early.as_ref().filter(|_| begun) else { return };
+        let mut answer = Writing::new(early.bytes(StatusCode::REQUEST_TIMEOUT));
+        if answer.poll(&mut self.inner, cx).is_ready() {
+            let _ = Pin::new(&mut self.inner).poll_flush(cx);
+            let _ = Pin::new(&mut self.inner).poll_shutdown(cx);
+        }
+    }
+}
+
 /// Starts `timer` if it does not run; ready with the error when it has run out.
 fn expire(timer: &mut Option<Pin<Box<Sleep>>>, after: Duration, cx: &mut Context<'_>) -> Poll<io::Error> {
     let timer = timer.get_or_insert_with(|| Box::pin(sleep(after)));
     timer.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into())
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Paced<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Paced<I> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -97,17 +178,24 @@ impl<I: AsyncRead + Unpin> AsyncRead for Paced<I> {
             }
             return outcome;
         }
-        if !this.pace.is_in_head() {
+        if !matches!(this.pace.phase(), HEAD | NEW) {
             this.head_timer = None;
             return Poll::Pending;
         }
-        expire(&mut this.head_timer, this.head_timeout, cx).map(Err)
+        let expired = expire(&mut this.head_timer, this.head_timeout, cx);
+        if expired.is_ready() {
+            this.tell_too_slow(cx);
+        }
+        expired.map(Err)
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Paced<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<I> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if let Some(replaced) = this.replace(buf, cx) {
+            return replaced;
+        }
         let outcome = Pin::new(&mut this.inner).poll_write(cx, buf);
         this.written(outcome, cx)
     }
@@ -118,6 +206,11 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Paced<I> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if let [own] = bufs
+            && let Some(replaced) = this.replace(own, cx)
+        {
+            return replaced;
+        }
         let outcome = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
         this.written(outcome, cx)
     }
@@ -128,14 +221,22 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Paced<I> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.pace.flushed();
         let outcome = Pin::new(&mut this.inner).poll_flush(cx);
         this.written(outcome, cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let outcome = Pin::new(&mut this.inner).poll_shutdown(cx);
-        this.written(outcome, cx)
+        if this.linger.is_none() {
+            let outcome = Pin::new(&mut this.inner).poll_shutdown(cx);
+            if !matches!(outcome, Poll::Ready(Ok(()))) {
+                return this.written(outcome, cx);
+            }
+            this.write_timer = None;
+        }
+        let linger = this.linger.get_or_insert_with(|| Linger::new(this.pace.sends.load(Ordering::Relaxed)));
+        linger.poll(&mut this.inner, cx).map(Ok)
     }
 }
 

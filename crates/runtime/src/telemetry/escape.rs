@@ -45,6 +45,10 @@ pub(super) fn break_up(text: &mut String, mark: &str) {
 }
 
 fn escape(out: &mut impl Write, text: &str, needs_it: impl Fn(char) -> bool) -> fmt::Result {
+    // Nearly every line is plain, and then needs no look at each character's kind.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !needs_it(char::from(byte))) {
+        return out.write_str(text);
+    }
     for c in text.chars() {
         match c {
             c if !needs_it(c) => out.write_char(c)?,

@@ -1,5 +1,6 @@
 //! Lines as they are written.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde::Deserialize;
@@ -55,7 +56,10 @@ fn write_ccm(out: &mut String, record: &Record) {
 }
 
 fn write_simple(out: &mut String, record: &Record) {
-    let mut text = readable(record).replace('\n', "~");
+    let mut text = readable(record);
+    if text.contains('\n') {
+        text = text.replace('\n', "~");
+    }
     break_up(&mut text, SIMPLE_END);
     let at = stamp::date_time(record.now);
     let _ = write!(out, "{text}~~  {SIMPLE_END}{}><", attribute(&record.route.name));
@@ -92,11 +96,11 @@ pub(super) fn write_json(out: &mut String, record: &Record) {
         out.push_str(",\"fields\":{");
         for (index, field) in record.fields.iter().enumerate() {
             out.push_str(if index == 0 { "" } else { "," });
-            string(out, field.name);
+            json_string(out, field.name);
             out.push(':');
             match &field.value {
                 Value::Bare(text) => out.push_str(text),
-                Value::Text(text) => string(out, text.as_str()),
+                Value::Text(text) => json_string(out, text.as_str()),
             }
         }
         out.push('}');
@@ -107,10 +111,11 @@ pub(super) fn write_json(out: &mut String, record: &Record) {
 
 fn member(out: &mut String, name: &str, text: &str) {
     let _ = write!(out, ",\"{name}\":");
-    string(out, text);
+    json_string(out, text);
 }
 
-fn string(out: &mut String, text: &str) {
+/// Appends `text` as a string of JSON.
+pub(crate) fn json_string(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
         match c {
@@ -144,8 +149,12 @@ fn readable(record: &Record) -> String {
 }
 
 /// A component's name as it can stand between quotes and angle brackets.
-fn attribute(name: &str) -> String {
-    name.chars().map(|c| if c.is_alphanumeric() || "_-.: ".contains(c) { c } else { '_' }).collect()
+fn attribute(name: &str) -> Cow<'_, str> {
+    let fits = |c: char| c.is_alphanumeric() || "_-.: ".contains(c);
+    if name.chars().all(fits) {
+        return Cow::Borrowed(name);
+    }
+    name.chars().map(|c| if fits(c) { c } else { '_' }).collect()
 }
 
 /// The number that colours a row in a viewer.

@@ -17,6 +17,7 @@ use tracing_subscriber::registry::LookupSpan;
 use super::Chain;
 use super::component::Components;
 use super::record::{self, MESSAGE_LIMIT, Record, Text, VALUE_LIMIT, Value};
+use super::step::{STEP_TARGET, Steps};
 use super::writer::Queue;
 use crate::clock::Clock;
 
@@ -30,24 +31,40 @@ pub(super) struct LogLayer {
     components: Arc<Components>,
     queue: Queue,
     clock: Clock,
+    steps: Option<Steps>,
 }
 
 impl LogLayer {
-    pub(super) fn new(components: Arc<Components>, queue: Queue, clock: Clock) -> Self {
-        Self { components, queue, clock }
+    pub(super) fn new(components: Arc<Components>, queue: Queue, clock: Clock, steps: Option<Steps>) -> Self {
+        Self { components, queue, clock, steps }
     }
+}
+
+/// Steps are for traces only: no line of the log shows one.
+fn is_step(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() && metadata.target() == STEP_TARGET
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        if is_step(metadata) {
+            return self.steps.is_some();
+        }
         *metadata.level() <= self.components.most_detailed()
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.components.most_detailed())
+        let least = if self.steps.is_some() { LevelFilter::INFO } else { LevelFilter::OFF };
+        Some(self.components.most_detailed().max(least))
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if is_step(attributes.metadata()) {
+            if let Some(steps) = &self.steps {
+                steps.begin(attributes, id, &context);
+            }
+            return;
+        }
         let fields = attributes.fields();
         if fields.field(REQUEST_ID).is_none() && fields.field(COMPONENT).is_none() {
             return;
@@ -64,6 +81,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
             && let Some(notes) = span.extensions_mut().get_mut::<SpanNotes>()
         {
             values.record(notes);
+        }
+        if self.steps.is_some() {
+            Steps::record(id, values, &context);
+        }
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        if let Some(steps) = &self.steps {
+            steps.end(&id, &context);
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::component::{Components, Route};
 use super::file::RotatingFile;
@@ -17,6 +18,9 @@ use crate::clock::Clock;
 /// Lines that wait at most. A busy second of a gateway is some hundreds at the default level; a full queue
 /// of ordinary lines takes one or two megabytes.
 const QUEUE: usize = 4096;
+/// Time in which lines gather once the first of them has come. Each waking of the writing thread costs whoever
+/// logs a system call, and each write another; nobody reads a log within milliseconds.
+const GATHER: Duration = Duration::from_millis(10);
 
 enum Command {
     Write(Box<Record>),
@@ -114,6 +118,9 @@ fn run(receiver: &Receiver<Command>, mut outputs: Outputs, counts: &Counts, cloc
                 tell_losses(&mut outputs, counts, clock);
                 counts.lose(outputs.flush());
                 let Ok(command) = receiver.recv() else { return };
+                if matches!(command, Command::Write(_)) {
+                    thread::sleep(GATHER);
+                }
                 command
             }
             Err(TryRecvError::Disconnected) => return,

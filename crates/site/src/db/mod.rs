@@ -10,9 +10,11 @@
 pub(crate) mod approval;
 pub(crate) mod audit;
 pub(crate) mod bulk_token;
+pub(crate) mod census;
 pub(crate) mod client_settings;
 pub(crate) mod clone;
 pub(crate) mod collection;
+mod counts;
 pub(crate) mod crl;
 pub(crate) mod device;
 pub(crate) mod directory;
@@ -44,6 +46,9 @@ use std::path::Path;
 use proto::time::Timestamp;
 use tokio::sync::oneshot;
 
+pub use census::DeviceCount;
+pub(crate) use counts::PATIENCE;
+pub use counts::{Queued, WriterCounts};
 pub use error::DbError;
 pub(crate) use stmt::stmt;
 pub use stmt::{FromValue, Kind, Row, Stmt, Value};
@@ -91,6 +96,17 @@ impl Default for DbOptions {
     }
 }
 
+/// What a database has been asked for since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DbCounts {
+    /// Jobs given to the readers.
+    pub reads: u64,
+    /// Jobs given to the writer.
+    pub writes: u64,
+    /// Commits that they took: fewer than jobs, as soon as several wait at once.
+    pub commits: u64,
+}
+
 /// The database. Cheap to clone; the threads end when the last clone is gone.
 #[derive(Debug, Clone)]
 pub struct Db {
@@ -114,6 +130,7 @@ impl Db {
         E: From<DbError> + Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T, E> + Send + 'static,
     {
+        let _step = runtime::step_inside!("site.write", operation = counts::operation::<F>());
         let (answer, result) = oneshot::channel();
         self.engine.send_write(sqlite::job(job, answer)).await?;
         result.await.unwrap_or_else(|_| Err(DbError::Closed.into()))
@@ -126,9 +143,25 @@ impl Db {
         E: From<DbError> + Send + 'static,
         F: Fn(&mut dyn Tx) -> Result<T, E> + Send + 'static,
     {
+        let _step = runtime::step_inside!("site.read", operation = counts::operation::<F>());
         let (answer, result) = oneshot::channel();
         self.engine.send_read(sqlite::job(job, answer)).await?;
         result.await.unwrap_or_else(|_| Err(DbError::Closed.into()))
+    }
+
+    /// What it has been asked for since it was opened.
+    pub fn counts(&self) -> DbCounts {
+        self.engine.counts()
+    }
+
+    /// What the writer did since it was opened.
+    pub fn writer_counts(&self) -> &WriterCounts {
+        self.engine.writer_counts()
+    }
+
+    /// Jobs that wait now.
+    pub fn queued(&self) -> Queued {
+        self.engine.queued()
     }
 
     /// Ends the threads and waits for them; jobs already sent are still done. Other clones get
@@ -144,6 +177,7 @@ pub(crate) fn registered() -> impl Iterator<Item = &'static Stmt> {
         approval::STATEMENTS,
         audit::STATEMENTS,
         bulk_token::STATEMENTS,
+        census::STATEMENTS,
         crl::STATEMENTS,
         client_settings::STATEMENTS,
         clone::STATEMENTS,

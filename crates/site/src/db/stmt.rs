@@ -61,6 +61,7 @@ pub struct Stmt {
     params: &'static [Kind],
     columns: &'static [Kind],
     numbered: OnceLock<String>,
+    registered: OnceLock<bool>,
 }
 
 impl Stmt {
@@ -71,7 +72,7 @@ impl Stmt {
         params: &'static [Kind],
         columns: &'static [Kind],
     ) -> Self {
-        Self { name, sql, params, columns, numbered: OnceLock::new() }
+        Self { name, sql, params, columns, numbered: OnceLock::new(), registered: OnceLock::new() }
     }
 
     /// The name in errors.
@@ -93,6 +94,11 @@ impl Stmt {
     /// appearance, so `SELECT $2, $1` would come back swapped.
     pub fn sqlite_text(&self) -> &str {
         self.numbered.get_or_init(|| number_parameters(self.sql))
+    }
+
+    /// Whether the registry knows it. Asked on every call, and looked up on the first only.
+    pub(super) fn is_registered(&'static self) -> bool {
+        *self.registered.get_or_init(|| super::registered().any(|known| std::ptr::eq(known, self)))
     }
 
     /// Refuses a call whose values are not what the statement declares.

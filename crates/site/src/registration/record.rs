@@ -10,7 +10,7 @@ use super::user::hold_for_user;
 use super::{Asked, NewRegistration, RegistrationError};
 use crate::approval::Decision;
 use crate::audit::Scribe;
-use crate::client_settings::resolve_for;
+use crate::client_settings::{Resolved, resolve_for};
 use crate::clone;
 use crate::db::device::Claim;
 use crate::db::{self, DbError, Tx};
@@ -78,9 +78,9 @@ pub(super) fn insert_device(
     scribe: &Scribe,
     asked: &Asked<'_>,
     mut device: Device,
+    resolved: &Resolved,
 ) -> Result<Device, DbError> {
-    let preference = resolve_for(tx, None)?.preference();
-    choose_method(&mut device, asked, &preference, scribe.now);
+    choose_method(&mut device, asked, &resolved.preference(), scribe.now);
     device.conflict_with = match find_rival(tx, &device)? {
         Some(rival) => Some(rival),
         None => db::device::find_rival(tx, device.id, Claim::Name(&device.name))?,

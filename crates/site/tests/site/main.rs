@@ -12,6 +12,7 @@ mod lab_pki;
 mod methods;
 mod policies;
 mod publishing;
+mod rates;
 mod recovery;
 mod registrations;
 mod reports;

@@ -198,6 +198,33 @@ fn downloads_take_turns_and_go_on_under_a_storm_of_small_answers() {
 }
 
 #[test]
+fn a_stream_that_was_given_up_uses_up_no_turn_of_another() {
+    let mut pair = Pair::introduced(Config { output: 64 * 1024, ..Config::default() });
+    // Not ended by the gateway either, so that they stay until it has agreed to a reset.
+    let downloads: Vec<_> = (0..2).map(|_| pair.open(false)).collect();
+    let small: Vec<_> = (0..12).map(|_| pair.open(true)).collect();
+    pair.exchange();
+    for stream in &downloads {
+        pair.answer(*stream, false);
+        pair.connector.send(pair.now, *stream, body(0, 200_000), false).unwrap();
+    }
+    // Both have had their first pieces and stand in the ring, the one to be given up in front.
+    pair.write_up();
+    for stream in &small {
+        pair.answer(*stream, false);
+        pair.connector.send(pair.now, *stream, body(0, MAX_DATA), false).unwrap();
+    }
+    pair.connector.reset(downloads[0], 1);
+    let before = pair.up.record.len();
+    while pair.write_up() > 0 {}
+    let order: Vec<_> = frames(&pair.up.record[before..])
+        .into_iter()
+        .filter_map(|frame| if let Frame::Data { stream, .. } = frame { Some(stream) } else { None })
+        .collect();
+    assert_eq!(order.iter().position(|stream| *stream == downloads[1]), Some(4), "after 64 KiB: {order:?}");
+}
+
+#[test]
 fn one_write_is_bounded() {
     let mut pair = pair();
     for _ in 0..100 {

@@ -1,0 +1,5 @@
+//! A gateway's side of the tunnel under a hostile peer and arbitrary calls, held against a second account
+//! of the protocol.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::tunnel_gateway_side(data));
