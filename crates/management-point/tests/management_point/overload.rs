@@ -34,7 +34,7 @@ async fn one_new_device_too_many_is_told_when_to_come_and_known_ones_are_taken()
     assert!((30..=60).contains(&retry_after(&answer)), "{answer:?}");
     assert!(answer.is_signed_by(&bench.site, &asked.asked()), "the device may believe it");
     first.register(&bench).await;
-    bench.clock.advance(Duration::from_secs(60));
+    bench.clock.advance(Duration::from_mins(1));
     second.register(&bench).await;
 }
 
