@@ -40,8 +40,8 @@ pub struct Config {
     pub public_name: Option<String>,
     /// Connections at once; one above is closed at once, and its device tries again later.
     pub max_connections: usize,
-    /// Requests answered at once; others wait their turn, and after ten seconds get 503. Bounds memory: a
-    /// message may take some 40 MB while it is read.
+    /// Requests answered at once. Four times as many wait their turn, ten seconds at most; beyond either they
+    /// get 503. Bounds memory: a message may take some 40 MB while it is read.
     pub max_requests: usize,
     /// Longest time for the body of a request; a slower one is refused.
     pub body_timeout: HumanDuration,
