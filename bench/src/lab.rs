@@ -311,27 +311,45 @@ impl Deployment {
     }
 }
 
-/// Limits of a gateway by source and device.
-const LIMITS: [&str; 8] = [
-    "source_handshakes",
-    "all_handshakes",
-    "source_refused",
-    "source_tokens",
-    "all_tokens",
-    "device_requests",
-    "device_tokens",
-    "device_registration",
+/// Head of their section in a gateway's configuration.
+const LIMITS_SECTION: &str = "[gateway.limits]";
+/// A rate that nobody reaches.
+const EVERY: &str = "1000000/s burst 1000000";
+/// Limits of a gateway by source and device, each with a value that is counted and that nobody reaches.
+const LIMITS: [(&str, &str); 12] = [
+    ("source_connections", "100 %"),
+    ("source_handshakes", EVERY),
+    ("all_handshakes", EVERY),
+    ("source_refused", EVERY),
+    ("source_tokens", EVERY),
+    ("bulk_tokens", EVERY),
+    ("all_tokens", EVERY),
+    ("device_requests", EVERY),
+    ("device_tokens", EVERY),
+    ("device_registration", EVERY),
+    ("device_at_once", "1000000"),
+    ("source_at_once", "1000000"),
 ];
 
 /// The section that switches the limits off: what is played here is thousands of devices from a few addresses,
 /// and a device as busy as ten thousand. Nothing where the lines for `[gateway]` have such a section themselves.
 pub(crate) fn limit_lines(gateway_lines: &str) -> String {
-    if gateway_lines.lines().any(|line| line.trim() == "[gateway.limits]") {
-        return String::new();
-    }
-    std::iter::once("[gateway.limits]\n".to_owned())
-        .chain(LIMITS.iter().map(|name| format!("{name} = \"off\"\n")))
-        .collect()
+    if has_limits(gateway_lines) { String::new() } else { limits(|_| "off") }
+}
+
+/// Whether these lines for `[gateway]` have limits of their own.
+pub(crate) fn has_limits(gateway_lines: &str) -> bool {
+    gateway_lines.lines().any(|line| line.trim() == LIMITS_SECTION)
+}
+
+/// The section in which every limit is counted and nobody is refused.
+pub(crate) fn counted_limits() -> String {
+    limits(|unreached| unreached)
+}
+
+fn limits(value: impl Fn(&'static str) -> &'static str) -> String {
+    let lines = LIMITS.map(|(name, unreached)| format!("{name} = \"{}\"\n", value(unreached))).concat();
+    format!("{LIMITS_SECTION}\n{lines}")
 }
 
 /// A path as a string of a TOML file.
@@ -372,6 +390,30 @@ mod tests {
             "{off}"
         );
         assert_eq!(limit_lines("max_connections = 30000\n [gateway.limits]\ndevice_requests = \"9/s\""), "");
+    }
+
+    #[test]
+    fn no_limit_by_source_or_device_is_forgotten() {
+        let of_one_request = [
+            "head_bytes",
+            "head_lines",
+            "head_timeout",
+            "handshake_timeout",
+            "write_timeout",
+            "body_bytes",
+            "chunked_bodies",
+            "tunnel_connections",
+        ];
+        let config = std::fs::read_to_string(project_root().join("config").join("gateway.toml")).unwrap();
+        let (_, section) = config.split_once(LIMITS_SECTION).unwrap();
+        let (section, _) = section.split_once("\n[").unwrap();
+        let keys =
+            section.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
+        let unknown: Vec<_> = keys
+            .map(|(key, _)| key)
+            .filter(|key| !of_one_request.contains(key) && !LIMITS.iter().any(|(name, _)| name == key))
+            .collect();
+        assert!(unknown.is_empty(), "they would refuse what is measured: {unknown:?}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod driver;
 mod load;
 mod measure;
+mod ours;
 mod peer;
 mod row;
 mod stage;
@@ -34,7 +35,7 @@ pub(crate) struct Arguments {
     /// Peers to measure beside Roamgate; all that can be had unless named
     #[arg(long, value_delimiter = ',', value_name = "PEERS", value_parser = peer_names())]
     peers: Vec<String>,
-    /// One short round: whether everything works, in less than a minute
+    /// One short round: whether everything works, in some three minutes. Its results are not kept
     #[arg(long)]
     quick: bool,
     #[command(flatten)]
@@ -61,7 +62,7 @@ pub(crate) struct Arguments {
 /// What stays when all is measured.
 #[derive(Debug, Clone, Copy, clap::Args)]
 struct Left {
-    /// Write results, chart and the section of the documentation
+    /// Write the chart and the section of the documentation
     #[arg(long)]
     write_docs: bool,
     /// Keep the folder of configurations and logs, and say where it is
@@ -73,7 +74,7 @@ fn peer_names() -> clap::builder::PossibleValuesParser {
     peer::PEERS.iter().map(|(id, _)| *id).collect::<Vec<_>>().into()
 }
 
-/// Exit code when something was answered otherwise than it must: a check found problems.
+/// Exit code when Roamgate answered something otherwise than it must. What others do is told and no more.
 const PROBLEMS: u8 = 7;
 
 /// Runs it.
@@ -82,18 +83,25 @@ pub(crate) fn run(arguments: Arguments) -> miette::Result<ExitCode> {
         load::serve().into_diagnostic()?;
         return Ok(ExitCode::SUCCESS);
     }
+    let quick = arguments.quick;
     let plan = Plan::from(arguments);
     let mut stage = Stage::set(&plan)?;
     let results = stage.measure(&plan)?;
     drop(stage);
     let table = table::Table::of(&plan, results);
     print!("{}", table.text());
-    if plan.left.write_docs {
-        table.write().into_diagnostic()?;
+    if !quick {
+        table.keep(plan.file()).into_diagnostic()?;
     }
-    let problems = table.problems();
+    if plan.left.write_docs {
+        table.write_docs().into_diagnostic()?;
+    }
+    let (problems, others) = table.problems();
     for problem in &problems {
         eprintln!("error: {problem}");
+    }
+    for problem in &others {
+        eprintln!("of others: {problem}");
     }
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(PROBLEMS) })
 }
@@ -148,6 +156,17 @@ impl From<Arguments> for Plan {
 }
 
 impl Plan {
+    /// How long a task is measured. A large answer counts when it is whole: there must be time for some.
+    fn measure_ms_of(&self, task: &row::Task) -> u64 {
+        if task.asked == row::Asked::Large { self.measure_ms.max(3000) } else { self.measure_ms }
+    }
+
+    /// Name of the file of results: a run of some rows or peers does not replace that of all.
+    fn file(&self) -> &'static str {
+        let is_whole = self.rows == RowId::ALL && self.peers == PeerChoice::All;
+        if is_whole || self.left.write_docs { "relay.json" } else { "relay-part.json" }
+    }
+
     fn wants(&self, peer: &str) -> bool {
         match &self.peers {
             PeerChoice::All => true,

@@ -17,8 +17,8 @@ use super::{failures, gateway_facts, identities, runtime};
 
 /// Sizes at which the gateway's memory is looked at on the way to the last one.
 const SIZES: [u32; 6] = [1_000, 2_000, 5_000, 10_000, 15_000, 20_000];
-/// Descriptors that a gateway keeps for what is no device: new ones on their way in, files.
-const RESERVE: u64 = 32;
+/// Descriptors that a gateway keeps for what is no device: its `tunnel_connections`, new ones on their way in, files.
+const RESERVE: u64 = 128;
 /// Time for connections that do not come up at their rate.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Time after which a size counts as settled.

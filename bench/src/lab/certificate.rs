@@ -44,7 +44,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         let file = folder.join("authority.pem");
-        write(&file, &issuer.pem())?;
+        write(&file, issuer.pem())?;
         Ok(Self { issuer, file })
     }
 
@@ -64,8 +64,22 @@ impl Authority {
             both: folder.join(format!("{name}-both.pem")),
         };
         write(&files.certificate, &certificate)?;
-        write(&files.key, &key.serialize_pem())?;
-        write(&files.both, &(certificate + &key.serialize_pem()))?;
+        write(&files.key, key.serialize_pem())?;
+        write(&files.both, certificate + &key.serialize_pem())?;
+        Ok(files)
+    }
+
+    /// Makes a certificate for a device of this name: its file and that of its key, both DER.
+    pub(crate) fn issue_device(&self, folder: &Path, name: &str) -> Result<(PathBuf, PathBuf), LabError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        let files = (folder.join(format!("{name}.der")), folder.join(format!("{name}-key.der")));
+        write(&files.0, certificate.der())?;
+        write(&files.1, key.serialized_der())?;
         Ok(files)
     }
 }
@@ -76,7 +90,7 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), LabError> {
-    runtime::config::private_file::write(path, text)
+fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<(), LabError> {
+    runtime::config::private_file::write(path, bytes)
         .map_err(|error| LabError::File { path: path.to_owned(), source: std::io::Error::other(error) })
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use super::load::{Job, Outcome};
+use super::load::{Job, Outcome, READY};
 
 /// The load generator failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,23 +36,24 @@ impl Driver {
         Ok(Self { child, input, output })
     }
 
-    /// Plays a job. `before` is called when everything is connected and warm, `after` when the measurement is
-    /// over; `after` of an idle crowd comes while its connections are still there.
+    /// Plays a job. `look` is called each time that the generator has done what comes before and waits: once
+    /// when everything is connected and warm; of an idle crowd at each of its sizes. Gives back what was seen.
     pub(super) fn play<T>(
         &mut self,
         job: &Job,
-        before: impl FnOnce() -> T,
-    ) -> Result<(Outcome, T), DriverError> {
+        mut look: impl FnMut() -> T,
+    ) -> Result<(Outcome, Vec<T>), DriverError> {
         self.say(&serde_json::to_string(job).map_err(|error| DriverError::Said(error.to_string()))?)?;
-        let said = self.hear()?;
-        if said != "ready" {
-            return Err(DriverError::Said(said));
+        let mut seen = Vec::new();
+        loop {
+            let said = self.hear()?;
+            if said != READY {
+                let outcome = serde_json::from_str(&said).map_err(|_| DriverError::Said(said))?;
+                return Ok((outcome, seen));
+            }
+            seen.push(look());
+            self.say("go")?;
         }
-        let seen = before();
-        self.say("go")?;
-        let said = self.hear()?;
-        let outcome = serde_json::from_str(&said).map_err(|_| DriverError::Said(said))?;
-        Ok((outcome, seen))
     }
 
     fn say(&mut self, line: &str) -> Result<(), DriverError> {

@@ -52,9 +52,12 @@ pub(super) struct TlsJob {
 pub(super) struct Ask {
     /// Every byte of the request.
     pub(super) request: String,
-    /// Bytes of the answer's body, every one of them [`BODY_BYTE`]; `None`: whatever it is.
-    pub(super) answer_bytes: Option<u64>,
+    /// Bytes of the answer's body, every one of them [`BODY_BYTE`].
+    pub(super) answer_bytes: u64,
 }
+
+/// What the process says when everything is in place and it waits for a line.
+pub(super) const READY: &str = "ready";
 
 /// What every body consists of.
 pub(super) const BODY_BYTE: u8 = b'r';
@@ -67,6 +70,8 @@ pub(super) enum Manner {
     Kept {
         /// Connections.
         connections: usize,
+        /// Requests a second of all of them together; without it as many as go.
+        per_second: Option<u32>,
     },
     /// The same, beside connections that ask for something large all the time and are not measured.
     Beside {
@@ -89,10 +94,10 @@ pub(super) enum Manner {
         /// At a time.
         at_once: usize,
     },
-    /// So many connections with one request each, then silence for the length of the measurement.
+    /// Connections with one request each, then silence. At each size everything waits until it was looked at.
     Idle {
-        /// Connections.
-        connections: usize,
+        /// Numbers of connections, in rising order.
+        sizes: Vec<usize>,
     },
 }
 
@@ -172,7 +177,7 @@ pub(super) fn serve() -> Result<(), LoadError> {
         let job: Job = serde_json::from_str(&line).map_err(|error| LoadError::Job(error.to_string()))?;
         // Everything stops here until the measurement is asked for: connections wait in the kernel.
         let mut go = || {
-            say("ready");
+            say(READY);
             matches!(lines.next(), Some(Ok(_)))
         };
         let outcome = runtime.block_on(run(&job, &mut go))?;
@@ -189,11 +194,13 @@ fn say(line: &str) {
 
 async fn run(job: &Job, go: &mut dyn FnMut() -> bool) -> Result<Outcome, LoadError> {
     match &job.manner {
-        Manner::Kept { connections } => crowd::kept(job, *connections, None, go).await,
-        Manner::Beside { connections, large, downloads } => {
-            crowd::kept(job, *connections, Some((large, *downloads)), go).await
+        Manner::Kept { connections, per_second } => {
+            crowd::kept(job, *connections, *per_second, None, go).await
         }
-        Manner::Idle { connections } => crowd::idle(job, *connections, go).await,
+        Manner::Beside { connections, large, downloads } => {
+            crowd::kept(job, *connections, None, Some((large, *downloads)), go).await
+        }
+        Manner::Idle { sizes } => crowd::idle(job, sizes, go).await,
         Manner::Fresh { resume } => fresh::requests(job, *resume, go).await,
         Manner::Handshakes { resume, at_once } => fresh::handshakes(job, *resume, *at_once, go).await,
     }

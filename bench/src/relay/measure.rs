@@ -30,6 +30,8 @@ pub(super) enum Figure {
     CpuPerGb,
     /// Memory of the process that devices meet, KiB for each connection.
     KibPerConnection,
+    /// Memory of all processes but the inner server, KiB for each connection.
+    KibInAll,
     /// Share of handshakes that resumed a session.
     ResumedShare,
 }
@@ -47,6 +49,7 @@ impl Figure {
             Self::MibPerSecond => "MiB/s",
             Self::CpuPerGb => "CPU s/GB",
             Self::KibPerConnection => "KiB/connection",
+            Self::KibInAll => "KiB in all",
             Self::ResumedShare => "resumed",
         }
     }
@@ -136,17 +139,24 @@ impl Results {
         of_both.filter_map(|one| Some((one.round, *one.figures.get(&figure)?))).collect()
     }
 
-    /// What went otherwise than it must.
-    pub(super) fn problems(&self) -> Vec<String> {
-        let errors = self.samples.iter().flat_map(|sample| {
+    /// What went otherwise than it must, of those peers that are wanted.
+    pub(super) fn problems(&self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let samples = || self.samples.iter().filter(|sample| wanted(&sample.peer));
+        let errors = samples().flat_map(|sample| {
             sample.errors.iter().map(move |(kind, count)| {
                 format!("{} {} round {}: {count} × {kind}", sample.series, sample.peer, sample.round)
             })
         });
-        let empty = self.samples.iter().filter(|sample| sample.figures.is_empty());
+        let empty = samples().filter(|sample| sample.figures.is_empty());
         let empty =
             empty.map(|one| format!("{} {} round {}: nothing measured", one.series, one.peer, one.round));
         errors.chain(empty).collect()
+    }
+
+    /// Requests of those peers that were answered otherwise than they must be.
+    pub(super) fn errors(&self, wanted: impl Fn(&str) -> bool) -> u64 {
+        let samples = self.samples.iter().filter(|sample| wanted(&sample.peer));
+        samples.flat_map(|sample| sample.errors.values()).sum()
     }
 }
 
@@ -217,7 +227,9 @@ mod tests {
         let mut empty = sample("ssh", 1, 1.0);
         empty.figures.clear();
         let results = Results { samples: vec![sample("direct", 0, 1.0), bad, empty], ..Results::default() };
-        let problems = results.problems();
+        let problems = results.problems(|_| true);
         assert_eq!(problems, ["get64 nginx round 0: 3 × read: cut", "get64 ssh round 1: nothing measured"]);
+        assert_eq!(results.problems(|peer| peer == "ssh"), ["get64 ssh round 1: nothing measured"]);
+        assert_eq!((results.errors(|_| true), results.errors(|peer| peer == "direct")), (3, 0));
     }
 }

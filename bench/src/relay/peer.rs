@@ -27,6 +27,11 @@ pub(super) const LARGE: u64 = 64 * 1024 * 1024;
 /// Bytes of the body of a message.
 pub(super) const MESSAGE: usize = 2 * 1024;
 
+/// The header with a token, up to it.
+const BEARER: &str = "Authorization: Bearer ";
+/// A header of no meaning, up to its value.
+const FILLING: &str = "X-Filling: ";
+
 /// Name of Roamgate in results.
 pub(super) const OURS: &str = "roamgate";
 /// Name of the inner server itself, asked without anything between.
@@ -152,36 +157,40 @@ impl Peer {
 
     /// The request for a small answer.
     pub(super) fn get_small(&self, token: &str) -> Ask {
-        self.ask("GET", "/SMS_MP_TokenAuth/.sms_aut?MPLIST", token, "", Some(SMALL))
+        self.ask("GET", "/SMS_MP_TokenAuth/.sms_aut?MPLIST", token, "", SMALL)
     }
 
     /// The request for a large answer.
     pub(super) fn get_large(&self, token: &str) -> Ask {
-        self.ask("GET", "/SMS_MP_TokenAuth/.sms_pol?POLICY", token, "", Some(LARGE))
+        self.ask("GET", "/SMS_MP_TokenAuth/.sms_pol?POLICY", token, "", LARGE)
     }
 
     /// A message.
     pub(super) fn post(&self, token: &str) -> Ask {
         let body = "r".repeat(MESSAGE);
-        self.ask("CCM_POST", "/ccm_system_tokenauth/request", token, &body, Some(SMALL))
+        self.ask("CCM_POST", "/ccm_system_tokenauth/request", token, &body, SMALL)
     }
 
-    /// A page of Roamgate's gateway itself, by its path behind a door.
-    pub(super) fn own_page(&self, page: &str, token: &str) -> Ask {
-        let at = format!("/CCM_Proxy_ServerAuth/{page}");
-        self.write("GET", &at, token, "", None)
+    /// The request for what a device may have by a token or by its certificate: by this token.
+    pub(super) fn get_by_token(&self, token: &str) -> Ask {
+        self.ask("GET", "/SMS_MP/.sms_aut?MPLIST", token, "", SMALL)
     }
 
-    fn ask(&self, method: &str, path: &str, token: &str, body: &str, answer_bytes: Option<u64>) -> Ask {
-        self.write(method, &format!("{}{path}", self.prefix), token, body, answer_bytes)
+    /// The same without a token, by the certificate of the handshake; as long as with this token.
+    pub(super) fn get_by_certificate(&self, token: &str) -> Ask {
+        let by_token = self.get_by_token(token);
+        let filling = format!("{FILLING}{}", "r".repeat(BEARER.len() + token.len() - FILLING.len()));
+        let request = by_token.request.replace("/CCM_Proxy_ServerAuth/", "/CCM_Proxy_MutualAuth/");
+        Ask { request: request.replace(&format!("{BEARER}{token}"), &filling), ..by_token }
     }
 
-    fn write(&self, method: &str, path: &str, token: &str, body: &str, answer_bytes: Option<u64>) -> Ask {
+    fn ask(&self, method: &str, path: &str, token: &str, body: &str, answer_bytes: u64) -> Ask {
         let length =
             if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nUser-Agent: ConfigMgr Messaging HTTP \
-             Sender\r\nAuthorization: Bearer {token}\r\n{length}\r\n{body}",
+            "{method} {}{path} HTTP/1.1\r\nHost: localhost:{}\r\nUser-Agent: ConfigMgr Messaging HTTP \
+             Sender\r\n{BEARER}{token}\r\n{length}\r\n{body}",
+            self.prefix,
             self.address.port()
         );
         Ask { request, answer_bytes }
@@ -194,4 +203,33 @@ fn loopback(port: u16) -> SocketAddr {
 
 fn ports<const N: usize>() -> Result<[u16; N], PeerError> {
     Ok(free_ports()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_without_a_token_is_as_long_as_with_it() {
+        let peer = Peer {
+            id: OURS,
+            title: String::new(),
+            address: loopback(443),
+            rsa: None,
+            asking: None,
+            is_tls: true,
+            prefix: "/CCM_Proxy_ServerAuth/role".to_owned(),
+            front: 1,
+            all: Vec::new(),
+            processes: Vec::new(),
+        };
+        let (one, other) = (peer.get_by_token("a.b.c"), peer.get_by_certificate("a.b.c"));
+        assert_eq!(one.request.len(), other.request.len());
+        assert!(other.request.starts_with("GET /CCM_Proxy_MutualAuth/role/SMS_MP/.sms_aut"));
+        assert!(
+            !other.request.contains("a.b.c") && other.request.ends_with("rrr\r\n\r\n"),
+            "{}",
+            other.request
+        );
+    }
 }

@@ -5,8 +5,6 @@ use super::peer::{DIRECT, NGINX, NGINX_TLS, NGINX_TWICE, NGINX_TWICE_TLS, OURS};
 
 /// Connections of the busy rows.
 const BUSY: usize = 64;
-/// Connections that idle.
-const IDLE: usize = 2000;
 /// Connections that make handshakes at a time.
 const AT_ONCE: usize = 4;
 
@@ -29,15 +27,17 @@ pub(super) enum RowId {
     Beside,
     /// Memory of connections that idle
     Idle,
-    /// What looking at the token costs
+    /// The relay with a token to look at in every request, and without
     Auth,
-    /// How cost grows with connections and with what is published
+    /// The relay with all limits counted, and with all of them off
+    Limits,
+    /// How cost grows with connections and with requests a second
     Growth,
 }
 
 impl RowId {
     /// All, in the order of the table.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Get64,
         Self::Post64,
         Self::One,
@@ -47,6 +47,7 @@ impl RowId {
         Self::Beside,
         Self::Idle,
         Self::Auth,
+        Self::Limits,
         Self::Growth,
     ];
 }
@@ -60,10 +61,10 @@ pub(super) enum Asked {
     Large,
     /// A message with a body.
     Message,
-    /// The gateway's own page, for which it looks at the token and asks nobody.
-    OwnPage,
-    /// The gateway's page for strangers.
-    StrangersPage,
+    /// 1 KiB of what a device may have by either proof: by its token.
+    ByToken,
+    /// The same without a token, by a certificate that is judged once for a connection.
+    ByCertificate,
 }
 
 /// Which of a peer's ports.
@@ -75,6 +76,8 @@ pub(super) enum Port {
     Rsa,
     /// Asking for a client certificate, which only Roamgate's main port does by itself.
     Asking,
+    /// Of another Roamgate whose gateway counts all limits.
+    Limited,
 }
 
 /// One measurement of one peer.
@@ -96,9 +99,15 @@ pub(super) struct Task {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TaskManner {
     Kept(usize),
+    /// So many requests a second, on as many connections as in busy rows.
+    Paced(u32),
     Beside,
-    Fresh { resume: bool },
-    Handshakes { resume: bool },
+    Fresh {
+        resume: bool,
+    },
+    Handshakes {
+        resume: bool,
+    },
     Idle,
 }
 
@@ -106,23 +115,25 @@ impl TaskManner {
     /// For the load generator. `large` is what downloads ask for.
     pub(super) fn with(self, large: impl FnOnce() -> super::load::Ask) -> Manner {
         match self {
-            Self::Kept(connections) => Manner::Kept { connections },
+            Self::Kept(connections) => Manner::Kept { connections, per_second: None },
+            Self::Paced(rate) => Manner::Kept { connections: BUSY, per_second: Some(rate) },
             Self::Beside => Manner::Beside { connections: BUSY, large: large(), downloads: 2 },
             Self::Fresh { resume } => Manner::Fresh { resume },
             Self::Handshakes { resume } => Manner::Handshakes { resume, at_once: AT_ONCE },
-            Self::Idle => Manner::Idle { connections: IDLE },
+            Self::Idle => Manner::Idle { sizes: IDLE.to_vec() },
         }
     }
 }
 
-/// Number of connections of the row about idle ones.
-pub(super) const fn idle_connections() -> usize {
-    IDLE
-}
-
+/// Numbers of idle connections between which memory is compared. What a process allots once is allotted at the
+/// first of them.
+pub(super) const IDLE: [usize; 2] = [500, 2500];
 /// Growth by connections: series and number.
-pub(super) const GROWTH: [(&str, usize); 3] =
+pub(super) const CONNECTIONS: [(&str, usize); 3] =
     [("growth-connections-1", 1), ("growth-connections-64", 64), ("growth-connections-1000", 1000)];
+/// Growth by requests a second: series and number.
+pub(super) const RATES: [(&str, u32); 3] =
+    [("growth-rate-500", 500), ("growth-rate-2000", 2000), ("growth-rate-8000", 8000)];
 
 /// What a row measures of a peer.
 pub(super) fn tasks(row: RowId, peer: &str) -> Vec<Task> {
@@ -139,6 +150,10 @@ pub(super) fn tasks(row: RowId, peer: &str) -> Vec<Task> {
     match row {
         RowId::Get64 => vec![requests("get64", Asked::Small, TaskManner::Kept(BUSY))],
         RowId::Post64 => vec![requests("post64", Asked::Message, TaskManner::Kept(BUSY))],
+        RowId::One if ours || is_nginx || peer == NGINX_TLS => vec![
+            requests("one", Asked::Small, TaskManner::Kept(1)),
+            requests("post-one", Asked::Message, TaskManner::Kept(1)),
+        ],
         RowId::One => vec![requests("one", Asked::Small, TaskManner::Kept(1))],
         RowId::Fresh => {
             let mut tasks = vec![requests("fresh", Asked::Small, TaskManner::Fresh { resume: false })];
@@ -168,13 +183,19 @@ pub(super) fn tasks(row: RowId, peer: &str) -> Vec<Task> {
             vec![requests("idle", Asked::Small, TaskManner::Idle)]
         }
         RowId::Auth if ours => vec![
-            requests("auth-on", Asked::OwnPage, TaskManner::Kept(BUSY)),
-            requests("auth-off", Asked::StrangersPage, TaskManner::Kept(BUSY)),
+            requests("auth-token", Asked::ByToken, TaskManner::Kept(BUSY)),
+            requests("auth-certificate", Asked::ByCertificate, TaskManner::Kept(BUSY)),
         ],
-        RowId::Growth if ours || is_nginx => GROWTH
-            .iter()
-            .map(|(series, connections)| requests(series, Asked::Small, TaskManner::Kept(*connections)))
-            .collect(),
+        RowId::Limits if ours => {
+            let off = requests("limits-off", Asked::Small, TaskManner::Kept(BUSY));
+            vec![off.clone(), Task { series: "limits-on", port: Port::Limited, ..off }]
+        }
+        RowId::Growth if ours || is_nginx => {
+            let connections = CONNECTIONS.map(|(series, number)| (series, TaskManner::Kept(number)));
+            let all =
+                connections.into_iter().chain(RATES.map(|(series, rate)| (series, TaskManner::Paced(rate))));
+            all.map(|(series, manner)| requests(series, Asked::Small, manner)).collect()
+        }
         _ => Vec::new(),
     }
 }

@@ -1,5 +1,8 @@
 //! Everything that is measured, started and in its place; and the rounds over it.
 
+mod idle;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,33 +12,27 @@ use miette::{IntoDiagnostic as _, WrapErr as _};
 use super::Plan;
 use super::driver::Driver;
 use super::load::{Ask, Job};
-use super::measure::{Figure, Results, Sample, Used, figures};
+use super::measure::{Results, Sample, Used, figures};
+use super::ours::{Ours, Site};
 use super::peer::{Ground, Inner, OURS, PEERS, Peer};
-use super::row::{Asked, Port, RowId, Task, idle_connections, tasks};
-use crate::lab::{Authority, Binaries, Deployment, DeploymentOptions, EnrolledDevice, KeyKind};
-use crate::process::{cpu_of_trees, memory_of_tree};
+use super::row::{Asked, Port, RowId, Task, TaskManner, tasks};
+use crate::lab::{Authority, Binaries, Deployment};
+use crate::process::cpu_of_trees;
+
+/// What a measurement takes besides itself, for the estimate: connections and looks at processes.
+const BETWEEN: Duration = Duration::from_millis(300);
 
 /// Everybody is connected, and the load generator stands by.
 #[derive(Debug)]
 pub(super) struct Stage {
     folder: Folder,
+    binaries: Binaries,
     authority: Authority,
     driver: Driver,
     ours: Ours,
     peers: Vec<Peer>,
     inner: Inner,
     results: Results,
-}
-
-/// Roamgate, and a device of it.
-#[derive(Debug)]
-struct Ours {
-    peer: Peer,
-    device: EnrolledDevice,
-    /// Another one whose gateway shows an RSA certificate, for handshakes.
-    rsa: Option<Deployment>,
-    tenant: Option<String>,
-    deployment: Deployment,
 }
 
 /// A temporary folder, or one that stays.
@@ -69,15 +66,9 @@ impl Stage {
         let binaries = Binaries::find(plan.binaries.as_deref()).into_diagnostic()?;
         let authority = Authority::new(path).into_diagnostic()?;
         let inner = Inner::start(path, &authority).into_diagnostic().wrap_err("the inner server")?;
-        let ours = Ours::start(plan, &binaries, path, &authority, &inner)
-            .into_diagnostic()
-            .wrap_err("Roamgate does not start")?;
-        let ground = Ground {
-            folder: path,
-            authority: &authority,
-            inner: &inner,
-            programs: vec![Plan::peers_folder().join("bin"), Plan::peers_folder()],
-        };
+        let site = Site { plan, binaries: &binaries, authority: &authority, inner: &inner };
+        let ours = Ours::start(site, path).into_diagnostic().wrap_err("Roamgate does not start")?;
+        let ground = ground(path, &authority, &inner);
         let mut results = Results::default();
         let mut peers = Vec::new();
         for (id, start) in PEERS.iter().filter(|(id, _)| plan.wants(id)) {
@@ -90,20 +81,35 @@ impl Stage {
                 }
             }
         }
-        results.titles =
-            peers.iter().chain([&ours.peer]).map(|peer| (peer.id.to_owned(), peer.title.clone())).collect();
+        results.titles = peers
+            .iter()
+            .chain([&ours.main.peer])
+            .map(|peer| (peer.id.to_owned(), peer.title.clone()))
+            .collect();
         let driver = Driver::start().into_diagnostic()?;
-        Ok(Self { folder, authority, driver, ours, peers, inner, results })
+        Ok(Self { folder, binaries, authority, driver, ours, peers, inner, results })
     }
 
     /// All rows, all rounds, everybody in turn.
     pub(super) fn measure(&mut self, plan: &Plan) -> miette::Result<Results> {
+        eprintln!("this takes some {} minutes", self.time_for(plan).as_secs().div_ceil(60));
         for row in &plan.rows {
             for round in 0..plan.rounds {
                 self.round(plan, *row, round)?;
             }
         }
         Ok(std::mem::take(&mut self.results))
+    }
+
+    /// How long all of it takes, about.
+    fn time_for(&self, plan: &Plan) -> Duration {
+        let ids = self.peers.iter().map(|peer| peer.id).chain([OURS]);
+        let tasks = ids.flat_map(|id| plan.rows.iter().flat_map(move |row| tasks(*row, id)));
+        let each = tasks.map(|task| match task.manner {
+            TaskManner::Idle => idle::ABOUT,
+            _ => Duration::from_millis(plan.warm_up_ms + plan.measure_ms_of(&task)) + BETWEEN,
+        });
+        each.sum::<Duration>() * plan.rounds
     }
 
     fn round(&mut self, plan: &Plan, row: RowId, round: u32) -> miette::Result<()> {
@@ -113,10 +119,17 @@ impl Stage {
             let index = (turn + round as usize) % count;
             let id = self.peers.get(index).map_or(OURS, |peer| peer.id);
             for task in tasks(row, id) {
-                if task.asked == Asked::StrangersPage && self.ours.tenant.is_none() {
+                if task.port == Port::Limited && self.ours.limited.is_none() {
                     continue;
                 }
-                let sample = self.one(plan, &task, index, round)?;
+                let measured = match task.manner {
+                    TaskManner::Idle => self.idle(plan, &task, id, round),
+                    _ => self.one(plan, &task, index, round),
+                };
+                let sample = match measured {
+                    Ok(sample) => sample,
+                    Err(error) => self.failed(&task, id, round, &error)?,
+                };
                 eprintln!("{}", line(&sample));
                 self.results.samples.push(sample);
             }
@@ -124,51 +137,68 @@ impl Stage {
         Ok(())
     }
 
+    /// One that fails is no reason to lose the others: it is told, and a fresh load generator goes on.
+    fn failed(
+        &mut self,
+        task: &Task,
+        id: &str,
+        round: u32,
+        error: &miette::Report,
+    ) -> miette::Result<Sample> {
+        self.driver = Driver::start().into_diagnostic()?;
+        let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+        Ok(Sample {
+            series: task.series.to_owned(),
+            peer: id.to_owned(),
+            round,
+            figures: BTreeMap::new(),
+            errors: BTreeMap::from([(format!("not measured: {}", causes.join(": ")), 1)]),
+        })
+    }
+
     fn one(&mut self, plan: &Plan, task: &Task, index: usize, round: u32) -> miette::Result<Sample> {
         let Self { driver, ours, peers, inner, authority, .. } = self;
         let is_ours = index >= peers.len();
-        let peer = peers.get(index).unwrap_or(&ours.peer);
-        let token = ours.device.token.as_str();
-        let address = match task.port {
-            Port::Main => Some(peer.address),
-            Port::Rsa => peer.rsa,
-            Port::Asking => peer.asking,
+        let side = ours.limited.as_ref().filter(|_| task.port == Port::Limited).unwrap_or(&ours.main);
+        let peer = peers.get(index).unwrap_or(&side.peer);
+        let (address, front) = match (task.port, &ours.rsa) {
+            (Port::Rsa, Some(rsa)) if is_ours => (Some(rsa.address), rsa.gateway_pid()),
+            (Port::Rsa, _) => (peer.rsa, peer.front),
+            (Port::Asking, _) => (peer.asking, peer.front),
+            (Port::Main | Port::Limited, _) => (Some(peer.address), peer.front),
         };
-        let own = task.shows.then_some(&ours.device);
+        let device = match task.asked {
+            Asked::ByCertificate => ours.certified.as_ref(),
+            _ => Some(&side.device),
+        };
+        let token = side.device.token.as_str();
         let job = Job {
             address: address.unwrap_or(peer.address),
-            tls: peer.tls(authority, own),
-            ask: ask(peer, ours, task.asked, token),
+            tls: peer.tls(authority, device.filter(|_| task.shows)),
+            ask: ask(peer, task.asked, token),
             manner: task.manner.with(|| peer.get_large(token)),
             warm_up_ms: plan.warm_up_ms,
-            // A large answer counts when it is whole: there must be time for some.
-            measure_ms: if task.asked == Asked::Large { plan.measure_ms.max(3000) } else { plan.measure_ms },
+            measure_ms: plan.measure_ms_of(task),
         };
-        let front = match (task.port, &ours.rsa) {
-            (Port::Rsa, Some(rsa)) if is_ours => rsa.gateway_pid(),
-            _ => peer.front,
-        };
-        let inner = inner.process.id();
-        let all: Vec<u32> = peer.all.iter().copied().chain([inner, front]).collect();
-        let inside = is_ours.then(|| ours.deployment.connector_pid());
-        let memory_before = memory_of_tree(front);
-        let probe = plan.probe.as_ref().filter(|_| is_ours);
-        let probe = probe.map(|probe| probe_command(probe, ours, plan.measure_ms));
-        let (outcome, (before, memory, probe)) = driver
+        let all: Vec<u32> = peer.all.iter().copied().chain([inner.process.id(), front]).collect();
+        let deployment = is_ours.then_some(&side.deployment);
+        let inside = deployment.map(Deployment::connector_pid);
+        let (outcome, mut looks) = driver
             .play(&job, || {
-                let memory = memory_of_tree(front);
-                let probe = probe.map(|mut command| command.spawn());
-                (usage(front, &all, inside), memory, probe)
+                let probe = deployment.zip(plan.probe.as_ref());
+                let probe = probe.map(|(ours, probe)| probe_command(probe, ours, plan.measure_ms).spawn());
+                (usage(front, &all, inside), probe)
             })
             .into_diagnostic()
             .wrap_err_with(|| format!("{} of {}", task.series, peer.id))?;
         let after = usage(front, &all, inside);
+        let (before, probe) = looks.pop().ok_or_else(|| miette::miette!("nothing was measured"))?;
         if let Some(Ok(mut probe)) = probe {
             // Its own outcome is for whoever asked for it.
             let _ = probe.wait();
         }
-        ours.deployment.check().into_diagnostic()?;
         let (series, id) = (task.series.to_owned(), peer.id.to_owned());
+        ours.check().into_diagnostic()?;
         if let Some(peer) = peers.get_mut(index) {
             peer.check().into_diagnostic()?;
         }
@@ -177,15 +207,7 @@ impl Stage {
             all: after.all.saturating_sub(before.all),
             inside: after.inside.zip(before.inside).map(|(after, before)| after.saturating_sub(before)),
         };
-        let mut figures = figures(&outcome, used);
-        if task.series == "idle" {
-            let grown = memory.proportional.saturating_sub(memory_before.proportional);
-            #[expect(clippy::cast_precision_loss, reason = "memory of a measurement is small")]
-            let each = grown as f64 / 1024.0 / idle_connections() as f64;
-            figures.retain(|figure, _| *figure == Figure::P50Ms);
-            figures.insert(Figure::KibPerConnection, each);
-        }
-        Ok(Sample { series, peer: id, round, figures, errors: outcome.errors })
+        Ok(Sample { series, peer: id, round, figures: figures(&outcome, used), errors: outcome.errors })
     }
 }
 
@@ -197,74 +219,21 @@ impl Drop for Stage {
     }
 }
 
-impl Ours {
-    fn start(
-        plan: &Plan,
-        binaries: &Binaries,
-        folder: &Path,
-        authority: &Authority,
-        inner: &Inner,
-    ) -> Result<Self, crate::lab::LabError> {
-        let deploy = |name: &str, key: KeyKind| {
-            let folder = folder.join(name);
-            std::fs::create_dir_all(&folder)
-                .map_err(|source| crate::lab::LabError::File { path: folder.clone(), source })?;
-            let options = DeploymentOptions {
-                key,
-                gateway_lines: plan.gateway_lines.clone(),
-                connector_lines: plan.connector_lines.clone(),
-            };
-            Deployment::start(binaries, &folder, authority, &options)
-        };
-        let mut deployment = deploy(OURS, KeyKind::Ecdsa)?;
-        let device = deployment.enrol("bench-1")?;
-        // Gateways publish no role that speaks plain HTTP inside: ours has TLS on that hop, too, as it must.
-        deployment.operate(&["trust", "add", &authority.file.display().to_string()])?;
-        let url = format!("https://localhost:{}", inner.tls.port());
-        let role = deployment.add_role("inner", &url, "https")?;
-        let tenant = plan.rows.contains(&RowId::Auth).then(|| onboard(&mut deployment)).transpose()?;
-        let rsa = plan
-            .rows
-            .contains(&RowId::Handshake)
-            .then(|| deploy("roamgate-rsa", KeyKind::Rsa))
-            .transpose()?;
-        let peer = Peer {
-            id: OURS,
-            title: "Roamgate: gateway, tunnel, connection point; authentication on".to_owned(),
-            address: deployment.address,
-            rsa: rsa.as_ref().map(|rsa| rsa.address),
-            asking: None,
-            is_tls: true,
-            prefix: format!("/CCM_Proxy_ServerAuth/{role}"),
-            front: deployment.gateway_pid(),
-            all: vec![deployment.gateway_pid(), deployment.connector_pid()],
-            processes: Vec::new(),
-        };
-        Ok(Self { peer, device, rsa, tenant, deployment })
-    }
-}
-
-/// Onboards a tenant that nobody belongs to, so that the gateway has a page for strangers.
-fn onboard(deployment: &mut Deployment) -> Result<String, crate::lab::LabError> {
-    let tenant = "9aaf466a-3f40-4468-b3cd-f0010f21f05a";
-    // Nobody listens there: its keys never come, and no token of it is shown.
-    let authority = "https://127.0.0.1:9/none";
-    deployment.operate(&["tenant", "add", tenant, "--authority", authority, "--client-app-id", tenant])?;
-    deployment.settle()?;
-    Ok(tenant.to_owned())
-}
-
-fn ask(peer: &Peer, ours: &Ours, asked: Asked, token: &str) -> Ask {
+/// What is asked of a peer. Whoever looks at no token gets that of our device.
+fn ask(peer: &Peer, asked: Asked, token: &str) -> Ask {
     match asked {
         Asked::Small => peer.get_small(token),
         Asked::Large => peer.get_large(token),
         Asked::Message => peer.post(token),
-        Asked::OwnPage => peer.own_page("ServiceMetadata", token),
-        Asked::StrangersPage => {
-            let tenant = ours.tenant.as_deref().unwrap_or_default();
-            peer.own_page(&format!("AADAuthInfo?TenantID={tenant}"), token)
-        }
+        Asked::ByToken => peer.get_by_token(token),
+        Asked::ByCertificate => peer.get_by_certificate(token),
     }
+}
+
+/// What peers are made from.
+fn ground<'a>(folder: &'a Path, authority: &'a Authority, inner: &'a Inner) -> Ground<'a> {
+    let programs = vec![Plan::peers_folder().join("bin"), Plan::peers_folder()];
+    Ground { folder, authority, inner, programs }
 }
 
 fn usage(front: u32, all: &[u32], inside: Option<u32>) -> Used {
@@ -275,10 +244,10 @@ fn usage(front: u32, all: &[u32], inside: Option<u32>) -> Used {
     }
 }
 
-fn probe_command(probe: &str, ours: &Ours, measure_ms: u64) -> Command {
+fn probe_command(probe: &str, ours: &Deployment, measure_ms: u64) -> Command {
     let text = probe
-        .replace("GATEWAY", &ours.deployment.gateway_pid().to_string())
-        .replace("CONNECTOR", &ours.deployment.connector_pid().to_string())
+        .replace("GATEWAY", &ours.gateway_pid().to_string())
+        .replace("CONNECTOR", &ours.connector_pid().to_string())
         .replace("SECONDS", &Duration::from_millis(measure_ms).as_secs_f64().to_string());
     let mut command = Command::new("sh");
     command.args(["-c", &text]);

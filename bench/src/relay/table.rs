@@ -11,10 +11,10 @@ use super::peer::{
     DIRECT, HAPROXY, HAPROXY_REVERSE, NGINX, NGINX_TLS, NGINX_TWICE, NGINX_TWICE_TLS, OURS, PEERS, RATHOLE,
     SSH, WSTUNNEL,
 };
-use super::row::GROWTH;
+use super::row::{CONNECTIONS, RATES};
 use crate::report::{
-    Bar, Bound, Line, Machine, SectionError, Spread, Target, bar_chart, markdown_lines, markdown_table,
-    short, text_lines, text_table, write_section,
+    Bar, Bound, Line, Machine, SectionError, Target, bar_chart, markdown_lines, markdown_table, short,
+    text_lines, text_table, write_section,
 };
 
 /// A ratio of the table: ours to theirs.
@@ -88,6 +88,8 @@ static COMPARISONS: &[Comparison] = &[
     less("one connection: p50 vs nginx proxy", "one", Figure::P50Ms, NGINX, 1.4, 1.2),
     like_ours("one", Figure::P50Ms),
     less("one connection: p50 vs nginx → nginx", "one", Figure::P50Ms, NGINX_TWICE, 0.95, 0.75),
+    told("one connection, CCM_POST: p50 vs nginx proxy", "post-one", Figure::P50Ms, NGINX),
+    like_ours("post-one", Figure::P50Ms),
     less("fresh connection to first answer vs nginx proxy", "fresh", Figure::P50Ms, NGINX, 1.1, 0.9),
     like_ours("fresh", Figure::P50Ms),
     Comparison {
@@ -108,6 +110,30 @@ static COMPARISONS: &[Comparison] = &[
     less("GETs beside two downloads: p99 vs nginx", "beside", Figure::P99Ms, NGINX, 1.25, 0.8),
     like_ours("beside", Figure::P99Ms),
     less("memory per idle connection vs nginx", "idle", Figure::KibPerConnection, NGINX, 1.15, 0.85),
+    told("… of all processes, vs rathole TLS", "idle", Figure::KibInAll, RATHOLE),
+    Comparison {
+        series: ("auth-token", "auth-certificate"),
+        ..more(
+            "relay with a token in each request vs a certificate judged once for a connection: requests/s",
+            "auth-token",
+            Figure::PerSecond,
+            OURS,
+            0.95,
+            0.98,
+        )
+    },
+    Comparison {
+        series: ("auth-token", "auth-certificate"),
+        ..told("… CPU per request", "auth-token", Figure::CpuPer100k, OURS)
+    },
+    Comparison {
+        series: ("limits-on", "limits-off"),
+        ..told("relay with all limits counted vs all off: requests/s", "limits-on", Figure::PerSecond, OURS)
+    },
+    Comparison {
+        series: ("limits-on", "limits-off"),
+        ..told("… CPU per request", "limits-on", Figure::CpuPer100k, OURS)
+    },
 ];
 
 /// Everything that was found, ready to be shown.
@@ -139,9 +165,9 @@ impl Table {
         }
     }
 
-    /// What went otherwise than it must.
-    pub(super) fn problems(&self) -> Vec<String> {
-        self.results.problems()
+    /// What went otherwise than it must: of ours, and of the others.
+    pub(super) fn problems(&self) -> (Vec<String>, Vec<String>) {
+        (self.results.problems(is_ours), self.results.problems(|peer| !is_ours(peer)))
     }
 
     /// For a terminal.
@@ -162,30 +188,27 @@ impl Table {
         text
     }
 
-    /// Results as JSON, the chart, and the section of the documentation.
-    pub(super) fn write(&self) -> Result<(), SectionError> {
-        let root = crate::lab::project_root();
+    /// Results as JSON, in a file of this name.
+    pub(super) fn keep(&self, file: &str) -> Result<(), SectionError> {
         let json = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
-        let folder = root.join("bench").join("results");
+        put(crate::lab::project_root().join("bench").join("results").join(file), &json)
+    }
+
+    /// The chart, and the section of the documentation.
+    pub(super) fn write_docs(&self) -> Result<(), SectionError> {
+        let docs = crate::lab::project_root().join("docs");
         let chart = bar_chart("GET of 1 KiB, 64 connections: requests per second", &self.bars());
-        let put = |path: PathBuf, text: &str| {
-            let parent = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-            parent
-                .and_then(|()| std::fs::write(&path, text))
-                .map_err(|source| SectionError::Io { path, source })
-        };
-        put(folder.join("relay.json"), &json)?;
-        put(root.join("docs").join("performance.svg"), &chart)?;
-        write_section(&root.join("docs").join("performance.md"), "relay", &self.markdown())
+        put(docs.join("performance.svg"), &chart)?;
+        write_section(&docs.join("performance.md"), "relay", &self.markdown())
     }
 
     fn markdown(&self) -> String {
         let Self { command, date, machine, rounds, seconds, .. } = self;
-        let errors: u64 = self.results.samples.iter().flat_map(|sample| sample.errors.values()).sum();
+        let (ours, others) = (self.results.errors(is_ours), self.results.errors(|peer| !is_ours(peer)));
         let mut text = format!(
             "Measured on {date} by `{command}`: {rounds} rounds, everybody in turn, {seconds} s each; load generator \
              and everything measured on one machine ({machine}). Only ratios within the run mean anything. Requests \
-             answered otherwise than they must be: {errors}.\n\n![Requests per second](performance.svg)\n\n{}",
+             answered otherwise than they must be: {ours} by Roamgate, {others} by others.\n\n![Requests per second](performance.svg)\n\n{}",
             markdown_lines(&self.lines)
         );
         for (series, figures) in SHOWN {
@@ -227,6 +250,15 @@ impl Table {
     }
 }
 
+fn is_ours(peer: &str) -> bool {
+    peer == OURS
+}
+
+fn put(path: PathBuf, text: &str) -> Result<(), SectionError> {
+    let parent = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    parent.and_then(|()| std::fs::write(&path, text)).map_err(|source| SectionError::Io { path, source })
+}
+
 const REQUESTS: &[Figure] = &[
     Figure::PerSecond,
     Figure::P50Ms,
@@ -242,6 +274,7 @@ static SHOWN: &[(&str, &[Figure])] = &[
     ("get64", REQUESTS),
     ("post64", REQUESTS),
     ("one", REQUESTS),
+    ("post-one", REQUESTS),
     ("fresh", REQUESTS),
     ("fresh-asked", REQUESTS),
     ("fresh-resumed", &[Figure::P50Ms, Figure::P99Ms, Figure::ResumedShare]),
@@ -251,12 +284,17 @@ static SHOWN: &[(&str, &[Figure])] = &[
     ("handshake-shown", HANDSHAKES),
     ("download", &[Figure::MibPerSecond, Figure::CpuPerGb]),
     ("beside", REQUESTS),
-    ("idle", &[Figure::KibPerConnection]),
-    ("auth-on", REQUESTS),
-    ("auth-off", REQUESTS),
+    ("idle", &[Figure::KibPerConnection, Figure::KibInAll]),
+    ("auth-token", REQUESTS),
+    ("auth-certificate", REQUESTS),
+    ("limits-on", REQUESTS),
+    ("limits-off", REQUESTS),
     ("growth-connections-1", REQUESTS),
     ("growth-connections-64", REQUESTS),
     ("growth-connections-1000", REQUESTS),
+    ("growth-rate-500", REQUESTS),
+    ("growth-rate-2000", REQUESTS),
+    ("growth-rate-8000", REQUESTS),
 ];
 
 /// Ours first, then everybody in the order in which they are started.
@@ -279,32 +317,25 @@ fn lines(results: &Results) -> Vec<Line> {
         value,
         target: Some(Target { must: Bound::AtLeast(0.99), aim: Bound::AtLeast(1.0) }),
     });
-    let auth = authentication(results).map(|value| Line {
-        title: "relay with authentication vs without it, by what looking at the token costs".to_owned(),
-        value,
-        target: Some(Target { must: Bound::AtLeast(0.95), aim: Bound::AtLeast(0.98) }),
-    });
-    let (smallest, _) = GROWTH[0];
-    let growth = GROWTH.iter().skip(1).filter_map(|(series, connections)| {
-        let value = results.ratio((series, OURS), (smallest, OURS), Figure::CpuPer100k)?;
-        Some(Line {
-            title: format!("CPU per request at {connections} connections vs at one"),
-            value,
-            target: None,
-        })
-    });
-    compared.chain(share).chain(auth).chain(growth).collect()
+    compared.chain(share).chain(growth(results)).collect()
 }
 
-/// There is no relay without authentication in the product. So two pages of the gateway are compared that
-/// differ in it: one demands a token with its key, one is for strangers. What the first costs more is what
-/// looking at a token costs, and a relay without it would be faster by that share of all CPU.
-fn authentication(results: &Results) -> Option<Spread> {
-    let cost = |series| results.figure(series, OURS, Figure::FrontCpuMicros).map(|spread| spread.median);
-    let looking = (cost("auth-on")? - cost("auth-off")?).max(0.0);
-    let relayed = results.rounds("get64", OURS, Figure::CpuPer100k);
-    // Seconds for 100,000 are tens of microseconds for one.
-    Spread::of(relayed.into_values().map(|cpu| 1.0 - looking / (cpu * 10.0)))
+/// What a request costs at each size against the smallest, ours and the proxy's.
+fn growth(results: &Results) -> Vec<Line> {
+    let connections = CONNECTIONS.map(|(series, number)| (series, number.to_string())).to_vec();
+    let rates = RATES.map(|(series, number)| (series, number.to_string())).to_vec();
+    let mut lines = Vec::new();
+    for (unit, sizes) in [("connections", connections), ("requests a second", rates)] {
+        let Some(((smallest, least), larger)) = sizes.split_first() else { continue };
+        for (series, size) in larger {
+            for (peer, whose) in [(OURS, ""), (NGINX, ", nginx proxy")] {
+                let ratio = results.ratio((series, peer), (smallest, peer), Figure::CpuPer100k);
+                let title = format!("CPU per request at {size} {unit} vs at {least}{whose}");
+                lines.extend(ratio.map(|value| Line { title, value, target: None }));
+            }
+        }
+    }
+    lines
 }
 
 #[cfg(test)]

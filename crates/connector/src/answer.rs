@@ -24,7 +24,7 @@ pub(crate) fn from_role(
     let head = AnswerHead {
         status: answer.status.as_u16(),
         phrase: phrase.clone().map(Into::into),
-        headers: answer.headers.iter().map(|(name, value)| (name.clone(), (&**value).into())).collect(),
+        headers: answer.headers().map(|(name, value)| (name.into(), value.into())).collect(),
         // The answer to HEAD states the length of a body that does not come.
         body_length: if is_head { answer.stated } else { body_length },
     };
@@ -36,7 +36,7 @@ fn phrase(answer: &RoleAnswer) -> Option<String> {
     if answer.status.is_success() || answer.status.is_redirection() {
         return None;
     }
-    let own = Some(answer.phrase.as_str()).filter(|phrase| !phrase.is_empty());
+    let own = Some(answer.phrase()).filter(|phrase| !phrase.is_empty());
     Some(connector_phrase(own.or(answer.status.canonical_reason()).unwrap_or_default()))
 }
 

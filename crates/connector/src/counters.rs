@@ -1,6 +1,9 @@
 //! Traffic by endpoint, under the field's names: a line in the log and a message to the site
 //! every five minutes, and for `/metrics`.
 
+mod recent;
+mod row;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +14,13 @@ use proto::id::{Guid, RoleId};
 use proto::link::{EndpointCounters, GatewayTarget, Up};
 use proto::reason::Reason;
 use proto::time::Timestamp;
-use runtime::metrics::{Counter, Histogram, REQUEST_BOUNDS};
+use runtime::metrics::{Counter, PerThread};
 
 use crate::request::Plan;
+use recent::Held;
+pub(crate) use recent::RecentRows;
+use row::{Concurrent, Row};
+pub(crate) use row::{Outcome, Series};
 
 /// Time between two reports, as in the field [docs].
 pub(crate) const REPORT_INTERVAL: Duration = Duration::from_mins(5);
@@ -25,7 +32,9 @@ const ROW_LIMIT: usize = 10_000;
 #[derive(Debug)]
 pub(crate) struct Counters {
     window: Mutex<Window>,
-    concurrent: Concurrent,
+    /// Windows that were closed.
+    closed: AtomicU64,
+    concurrent: PerThread<Concurrent>,
     series: RwLock<BTreeMap<(RoleId, &'static str), Arc<Series>>>,
     refusals: Box<[Counter]>,
 }
@@ -34,6 +43,8 @@ pub(crate) struct Counters {
 struct Window {
     from: Timestamp,
     rows: HashMap<Key, Arc<Row>>,
+    /// Rows of hosts that have another name by now.
+    renamed: Vec<(Key, Arc<Row>)>,
 }
 
 /// Endpoint name, gateway and role.
@@ -42,90 +53,6 @@ struct Key {
     endpoint: &'static str,
     gateway: Guid,
     role: RoleId,
-}
-
-/// Counts of one key in the window; what is under way counts on into the next.
-#[derive(Debug)]
-struct Row {
-    proxy: String,
-    /// The role's host when the row was made.
-    target: String,
-    series: Arc<Series>,
-    requests: AtomicU64,
-    request_bytes: AtomicU64,
-    responses: AtomicU64,
-    response_bytes: AtomicU64,
-    elapsed_micros: AtomicU64,
-    failed: AtomicU64,
-    with_token: AtomicU64,
-    concurrent: Concurrent,
-}
-
-/// How many are under way, and the most there were.
-#[derive(Debug, Default)]
-struct Concurrent {
-    now: AtomicU64,
-    most: AtomicU64,
-}
-
-impl Concurrent {
-    fn begin(&self) {
-        let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
-        self.most.fetch_max(now, Ordering::Relaxed);
-    }
-
-    fn end(&self) {
-        self.now.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// The most since the last call, what is under way included.
-    fn take(&self) -> u64 {
-        self.most.swap(self.now.load(Ordering::Relaxed), Ordering::Relaxed)
-    }
-}
-
-/// Everything of one role and endpoint since the start. Roles are as many as the site has, endpoints as many as the
-/// table.
-#[derive(Debug)]
-pub(crate) struct Series {
-    /// By class of the status; the first is that of requests without an answer of the role.
-    statuses: [Counter; 6],
-    /// From a request's head to the end of its answer.
-    pub(crate) duration: Histogram,
-    /// Bytes of request bodies.
-    pub(crate) request_bytes: Counter,
-    /// Bytes of answer bodies.
-    pub(crate) response_bytes: Counter,
-}
-
-impl Default for Series {
-    fn default() -> Self {
-        Self {
-            statuses: Default::default(),
-            duration: Histogram::new(REQUEST_BOUNDS),
-            request_bytes: Counter::default(),
-            response_bytes: Counter::default(),
-        }
-    }
-}
-
-impl Series {
-    const CLASSES: [&'static str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
-
-    /// The classes of status that occurred.
-    pub(crate) fn statuses(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.statuses.iter().map(Counter::get);
-        Self::CLASSES.into_iter().zip(counts).filter(|(_, count)| *count > 0)
-    }
-
-    fn end(&self, outcome: Outcome) {
-        if let Some(counter) = self.statuses.get(usize::from(outcome.status / 100)) {
-            counter.count();
-        }
-        self.duration.observe(outcome.elapsed);
-        self.request_bytes.add(outcome.request_bytes);
-        self.response_bytes.add(outcome.response_bytes.unwrap_or(0));
-    }
 }
 
 /// What became of connections to roles.
@@ -146,7 +73,7 @@ pub(crate) struct RoleConnections {
 #[must_use]
 pub(crate) struct Begun<'a> {
     counters: &'a Counters,
-    row: Option<Arc<Row>>,
+    row: Option<Arc<Held>>,
     outcome: Outcome,
 }
 
@@ -159,26 +86,11 @@ impl Begun<'_> {
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        self.counters.concurrent.end();
+        self.counters.concurrent.mine().end();
         if let Some(row) = &self.row {
-            row.end(self.outcome);
+            row.0.end(self.outcome);
         }
     }
-}
-
-/// How a request ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    /// Bytes of the request's body.
-    pub(crate) request_bytes: u64,
-    /// Bytes of the answer's body; `None`: the role gave no answer.
-    pub(crate) response_bytes: Option<u64>,
-    /// From head to end.
-    pub(crate) elapsed: Duration,
-    /// What the role answered; 0: nothing.
-    pub(crate) status: u16,
-    /// Refused by the role (4xx, 5xx), or not answered in full.
-    pub(crate) failed: bool,
 }
 
 /// One closed window.
@@ -193,8 +105,7 @@ pub(crate) struct Report {
 /// One row of it.
 #[derive(Debug)]
 struct Counted {
-    proxy: String,
-    target: String,
+    hosts: (String, String),
     counts: EndpointCounters,
 }
 
@@ -202,22 +113,23 @@ impl Counters {
     /// An empty window.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self {
-            window: Mutex::new(Window { from: now, rows: HashMap::new() }),
-            concurrent: Concurrent::default(),
+            window: Mutex::new(Window { from: now, rows: HashMap::new(), renamed: Vec::new() }),
+            closed: AtomicU64::new(0),
+            concurrent: PerThread::default(),
             series: RwLock::default(),
             refusals: Reason::ALL.iter().map(|_| Counter::default()).collect(),
         }
     }
 
-    /// Counts a request that is about to be forwarded.
-    pub(crate) fn begin(&self, gateway: &GatewayTarget, plan: &Plan) -> Begun<'_> {
-        let key = Key { endpoint: plan.endpoint.name, gateway: gateway.gateway, role: plan.role.id };
-        let row = self.row(key, || (gateway.host.clone(), plan.role.host.clone()));
-        self.concurrent.begin();
+    /// Counts a request that is about to be forwarded. `recent`: rows that its tunnel used lately.
+    pub(crate) fn begin(&self, gateway: &GatewayTarget, plan: &Plan<'_>, recent: &RecentRows) -> Begun<'_> {
+        let row = recent.find(self.closed.load(Ordering::Acquire), plan, || {
+            let key = Key { endpoint: plan.endpoint.name, gateway: gateway.gateway, role: plan.role.id };
+            self.row(key, (&gateway.host, &plan.role.host))
+        });
+        self.concurrent.mine().begin();
         if let Some(row) = &row {
-            add(&row.requests, 1);
-            add(&row.with_token, u64::from(plan.has_token()));
-            row.concurrent.begin();
+            row.0.begin(plan.has_token());
         }
         Begun { counters: self, row, outcome: Outcome { failed: true, ..Outcome::default() } }
     }
@@ -238,7 +150,7 @@ impl Counters {
 
     /// Requests under way.
     pub(crate) fn in_flight(&self) -> u64 {
-        self.concurrent.now.load(Ordering::Relaxed)
+        Concurrent::now(self.concurrent.all())
     }
 
     /// Everything since the start, by role and endpoint.
@@ -247,18 +159,23 @@ impl Counters {
         series.iter().map(|((role, endpoint), series)| (*role, *endpoint, Arc::clone(series))).collect()
     }
 
-    /// The row of this key; `None` when there are too many. `hosts`: that of gateway and role, for a new one.
-    fn row(&self, key: Key, hosts: impl FnOnce() -> (String, String)) -> Option<Arc<Row>> {
+    /// The row of this key; `None` when there are too many. `hosts`: that of the gateway, and of the role.
+    fn row(&self, key: Key, hosts: (&str, &str)) -> Option<Arc<Row>> {
         let mut window = self.lock();
         if let Some(row) = window.rows.get(&key) {
-            return Some(Arc::clone(row));
+            if (row.hosts.0.as_str(), row.hosts.1.as_str()) == hosts {
+                return Some(Arc::clone(row));
+            }
+            let renamed = (key, Arc::clone(row));
+            window.renamed.push(renamed);
+            window.rows.remove(&key);
         }
-        if window.rows.len() >= ROW_LIMIT {
+        if window.rows.len() + window.renamed.len() >= ROW_LIMIT {
             return None;
         }
         let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
         let series = Arc::clone(series.entry((key.role, key.endpoint)).or_default());
-        let row = Arc::new(Row::new(hosts(), series));
+        let row = Arc::new(Row::new((hosts.0.to_owned(), hosts.1.to_owned()), series));
         window.rows.insert(key, Arc::clone(&row));
         Some(row)
     }
@@ -266,9 +183,15 @@ impl Counters {
     /// Closes the window and opens the next one, which begins with what is under way.
     pub(crate) fn take(&self, now: Timestamp) -> Report {
         let mut window = self.lock();
-        let mut rows: Vec<_> = window.rows.iter().map(|(key, row)| (*key, row.take(key))).collect();
+        // Before it is asked who holds a row: whoever does not know yet holds his.
+        self.closed.fetch_add(1, Ordering::AcqRel);
+        let all = window.rows.iter().chain(window.renamed.iter().map(|(key, row)| (key, row)));
+        let mut rows: Vec<_> = all
+            .map(|(key, row)| (*key, Counted { hosts: row.hosts.clone(), counts: row.take(key.endpoint) }))
+            .collect();
         window.rows.retain(|_, row| Arc::strong_count(row) > 1);
-        let concurrent_max = self.concurrent.take();
+        window.renamed.retain(|(_, row)| Arc::strong_count(row) > 1);
+        let concurrent_max = Concurrent::take(self.concurrent.all());
         let from = std::mem::replace(&mut window.from, now);
         drop(window);
         rows.retain(|(_, row)| row.counts.requests + row.counts.responses + row.counts.failed > 0);
@@ -281,54 +204,6 @@ impl Counters {
     }
 }
 
-impl Row {
-    fn new((proxy, target): (String, String), series: Arc<Series>) -> Self {
-        Self {
-            proxy,
-            target,
-            series,
-            requests: AtomicU64::new(0),
-            request_bytes: AtomicU64::new(0),
-            responses: AtomicU64::new(0),
-            response_bytes: AtomicU64::new(0),
-            elapsed_micros: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            with_token: AtomicU64::new(0),
-            concurrent: Concurrent::default(),
-        }
-    }
-
-    fn end(&self, outcome: Outcome) {
-        self.concurrent.end();
-        add(&self.request_bytes, outcome.request_bytes);
-        add(&self.responses, u64::from(outcome.response_bytes.is_some()));
-        add(&self.response_bytes, outcome.response_bytes.unwrap_or(0));
-        add(&self.elapsed_micros, u64::try_from(outcome.elapsed.as_micros()).unwrap_or(u64::MAX));
-        add(&self.failed, u64::from(outcome.failed));
-        self.series.end(outcome);
-    }
-
-    fn take(&self, key: &Key) -> Counted {
-        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
-        let counts = EndpointCounters {
-            name: key.endpoint.to_owned(),
-            requests: take(&self.requests),
-            request_bytes: take(&self.request_bytes),
-            responses: take(&self.responses),
-            response_bytes: take(&self.response_bytes),
-            elapsed_micros: take(&self.elapsed_micros),
-            failed: take(&self.failed),
-            with_token: take(&self.with_token),
-            concurrent_max: self.concurrent.take(),
-        };
-        Counted { proxy: self.proxy.clone(), target: self.target.clone(), counts }
-    }
-}
-
-fn add(counter: &AtomicU64, value: u64) {
-    counter.fetch_add(value, Ordering::Relaxed);
-}
-
 impl Report {
     /// `ReportTrafficData - …`, the field's line; `~~` stands for a line end.
     pub(crate) fn line(&self, server: &str) -> String {
@@ -339,7 +214,7 @@ impl Report {
             self.to,
             self.concurrent_max,
         );
-        for Counted { proxy, target, counts, .. } in &self.rows {
+        for Counted { hosts: (proxy, target), counts } in &self.rows {
             // Writing to a string cannot fail.
             let _ = write!(
                 text,
@@ -412,15 +287,29 @@ mod tests {
         GatewayTarget { gateway: Guid::nil(), name: "gw".into(), address: "gw:443".into(), host: host.into() }
     }
 
-    /// Counts a request as begun.
-    fn begin<'a>(counters: &'a Counters, gateway: &GatewayTarget, target: &str, token: bool) -> Begun<'a> {
-        let roles = Roles::new(&[RoleTarget {
+    fn roles(url: &str) -> Roles {
+        let target = RoleTarget {
             role: RoleId::FIRST,
-            internal_url: "http://mp.example:80".into(),
+            internal_url: url.into(),
             trust: proto::link::RoleTrust::Site,
             client_certificate: false,
-        }])
-        .0;
+        };
+        Roles::new(&[target]).0
+    }
+
+    /// Counts a request as begun.
+    fn begin<'a>(counters: &'a Counters, gateway: &GatewayTarget, target: &str, token: bool) -> Begun<'a> {
+        let (roles, recent) = (roles("http://mp.example:80"), RecentRows::default());
+        begin_at(counters, gateway, &roles, &recent, (target, token))
+    }
+
+    fn begin_at<'a>(
+        counters: &'a Counters,
+        gateway: &GatewayTarget,
+        roles: &Roles,
+        recent: &RecentRows,
+        (target, token): (&str, bool),
+    ) -> Begun<'a> {
         let headers = if token { vec![("authorization".into(), "Bearer x".into())] } else { Vec::new() };
         let head = RequestHead {
             request: RequestId::new(Guid::nil()),
@@ -432,7 +321,7 @@ mod tests {
             headers,
             body_length: None,
         };
-        counters.begin(gateway, &plan(&head, &roles).unwrap())
+        counters.begin(gateway, &plan(&head, roles).unwrap(), recent)
     }
 
     #[test]
@@ -478,6 +367,37 @@ mod tests {
         assert_eq!((second.concurrent_max, second.rows.len()), (1, 1));
         assert_eq!(second.rows[0].counts.response_bytes, 5);
         assert!(counters.take(Timestamp::from_seconds(3)).rows.is_empty());
+    }
+
+    #[test]
+    fn a_tunnel_that_remembers_its_rows_counts_in_every_window_and_under_the_latest_name() {
+        let counters = Counters::new(Timestamp::from_seconds(0));
+        let (gateway, recent) = (gateway("gw"), RecentRows::default());
+        let reported = |second| {
+            let rows = counters.take(Timestamp::from_seconds(second)).rows;
+            rows.into_iter().map(|row| (row.hosts.1, row.counts.requests)).collect::<Vec<_>>()
+        };
+        let (old, new) = (roles("http://old"), roles("http://new"));
+        let count = |roles| {
+            for target in ["/CCM_STS", "/CCM_STS", "/SMS_MP/.sms_aut?MPLIST"] {
+                begin_at(&counters, &gateway, roles, &recent, (target, false)).end(Outcome::default());
+            }
+        };
+        let of = |host: &str| vec![(host.to_owned(), 2), (host.to_owned(), 1)];
+        for second in 1..4 {
+            count(&old);
+            assert_eq!(reported(second), of("old"));
+        }
+        count(&old);
+        count(&new);
+        assert_eq!(reported(4).iter().map(|(_, requests)| requests).sum::<u64>(), 6);
+        assert_eq!(reported(5), []);
+        count(&new);
+        assert_eq!(reported(6), of("new"));
+        reported(7);
+        drop(recent);
+        reported(8);
+        assert!(counters.lock().rows.is_empty() && counters.lock().renamed.is_empty());
     }
 
     #[test]

@@ -21,18 +21,21 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::context::Context;
+use crate::counters::RecentRows;
 use crate::coverage::{Coverage, Verdict};
 use crate::events;
-use crate::forward;
+use crate::forward::{self, Passage};
 use crate::log::COMPONENT;
 use crate::peer::{DialError, Peer, Trust, dial_tls, server_name};
 use crate::publish::book::Greeting;
 use crate::stream::RequestStream;
 use crate::tunnel::{Ended, Handler, Tunnel, drive, peer_of};
-use crate::workers::{Seat, Worker};
+use crate::workers::Seat;
 
 /// News of tunnels that wait for their keeper. A few a tunnel.
 const NEWS: usize = 64;
+/// Bytes taken at once from a tunnel's connection: what a hundred requests bring that arrive together.
+const READ_AHEAD: usize = 64 * 1024;
 /// Reports (counters, events) that are taken from one tunnel in a second; more are dropped. A gateway needs one
 /// every few seconds.
 const REPORTS_PER_SECOND: u32 = 8;
@@ -285,14 +288,17 @@ impl TunnelTask {
 
     async fn tunnel(&self, tls: Arc<ClientConfig>) -> Result<Ended, Ended> {
         let name = server_name(&link::gateway_name(self.target.gateway))?;
-        let connection = dial_tls(&self.target.address, name, tls).await?;
+        let connection = dial_tls(&self.target.address, name, tls, READ_AHEAD).await?;
         let peer = peer_of(&connection)?;
         let tunnel = Tunnel::new(self.context.max_requests.into());
         let handler = GatewayHandler {
             id: self.id,
-            context: Arc::clone(&self.context),
-            target: Arc::clone(&self.target),
-            worker: Arc::clone(self.seat.worker()),
+            passage: Arc::new(Passage {
+                context: Arc::clone(&self.context),
+                gateway: Arc::clone(&self.target),
+                worker: Arc::clone(self.seat.worker()),
+                rows: RecentRows::default(),
+            }),
             tunnel: Arc::clone(&tunnel),
             sender: self.sender.clone(),
             second: Instant::now(),
@@ -324,9 +330,7 @@ impl TunnelTask {
 /// Takes what comes out of one tunnel.
 struct GatewayHandler {
     id: u64,
-    context: Arc<Context>,
-    target: Arc<GatewayTarget>,
-    worker: Arc<Worker>,
+    passage: Arc<Passage>,
     tunnel: Arc<Tunnel>,
     sender: mpsc::Sender<News>,
     /// Beginning of the second in which `reports` came.
@@ -351,13 +355,13 @@ impl GatewayHandler {
 }
 
 impl Handler for GatewayHandler {
-    fn request(&mut self, stream: RequestStream, head: Bytes, no_body: bool, tasks: &mut JoinSet<()>) {
-        let (context, target) = (Arc::clone(&self.context), Arc::clone(&self.target));
-        tasks.spawn(forward::run(context, target, Arc::clone(&self.worker), stream, head, no_body));
+    fn request(&mut self, stream: RequestStream, head: Bytes, no_body: bool) {
+        tokio::spawn(forward::run(Arc::clone(&self.passage), stream, head, no_body));
     }
 
     fn control(&mut self, message: FromGateway) -> bool {
-        let (context, gateway) = (&self.context, self.target.gateway);
+        let passage = Arc::clone(&self.passage);
+        let (context, gateway) = (&passage.context, passage.gateway.gateway);
         match message {
             FromGateway::Hello { shard, shards, version } => {
                 let tunnel = Arc::clone(&self.tunnel);
@@ -372,13 +376,13 @@ impl Handler for GatewayHandler {
             FromGateway::Counters { from, to, endpoints } if self.may_report() => {
                 let endpoints = events::counters_of_gateway(endpoints);
                 let counters = link::Up::Counters { gateway: Some(gateway), from, to, endpoints };
-                self.context.uplink.report(&counters);
+                context.uplink.report(&counters);
             }
             FromGateway::Events { events } if self.may_report() => {
-                self.context.uplink.report(&events::of_gateway(events));
+                context.uplink.report(&events::of_gateway(events));
             }
             FromGateway::WantKeys { tenant } if self.may_report() => {
-                self.context.uplink.state([link::Up::WantKeys { tenant }]);
+                context.uplink.state([link::Up::WantKeys { tenant }]);
             }
             FromGateway::Counters { .. } | FromGateway::Events { .. } | FromGateway::WantKeys { .. } => {}
         }
@@ -386,7 +390,7 @@ impl Handler for GatewayHandler {
     }
 
     fn leaving(&mut self, text: &str) {
-        info!(component = COMPONENT, gateway = %self.target.name, text, "the gateway takes no new requests on this tunnel");
+        info!(component = COMPONENT, gateway = %self.passage.gateway.name, text, "the gateway takes no new requests on this tunnel");
         self.tell(News::Leaving { id: self.id });
     }
 }

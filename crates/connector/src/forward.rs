@@ -16,27 +16,31 @@ use tracing::{debug, info, warn};
 
 use crate::answer;
 use crate::context::Context;
-use crate::counters::Outcome;
+use crate::counters::{Outcome, RecentRows};
 use crate::events::Occurrence;
 use crate::log::{self, COMPONENT, StatusLine};
 use crate::request::{Framing, Plan, plan};
-use crate::role_client::{Answer, AnswerError, ExchangeError, RoleClient, Sender};
+use crate::role_client::{Answer, AnswerError, ExchangeError, Patience, Sender};
 use crate::stream::{Gone, NotAnswered, RequestStream};
+use crate::workers::Worker;
 
 /// Largest body that is held whole, so that the request can be sent again (settled point 14).
 const HELD_BODY: usize = 64 * 1024;
 /// A request that took longer is reported to the site.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// Forwards what comes out of the tunnels of one gateway on one thread.
+/// The way of requests that come out of one tunnel. One object for all of them, so that none counts its holds on
+/// what other threads count theirs on.
 #[derive(Debug)]
-pub(crate) struct Forwarder<'a> {
+pub(crate) struct Passage {
     /// What all parts share.
-    pub(crate) context: &'a Context,
+    pub(crate) context: Arc<Context>,
     /// Where requests come from.
-    pub(crate) gateway: &'a GatewayTarget,
-    /// Connections to the roles.
-    pub(crate) roles: &'a RoleClient,
+    pub(crate) gateway: Arc<GatewayTarget>,
+    /// The thread, with its connections to the roles.
+    pub(crate) worker: Arc<Worker>,
+    /// Where requests are counted.
+    pub(crate) rows: RecentRows,
 }
 
 /// Why a request did not go through.
@@ -65,7 +69,7 @@ struct Progress {
     reason: Option<String>,
 }
 
-impl Forwarder<'_> {
+impl Passage {
     /// Forwards one request and everything that comes back. `no_body`: the request has none.
     pub(crate) async fn forward(&self, stream: RequestStream, head: &[u8], no_body: bool) {
         let began = Instant::now();
@@ -73,12 +77,13 @@ impl Forwarder<'_> {
             warn!(component = COMPONENT, gateway = %self.gateway.name, "request head of the gateway not readable");
             return stream.reset(reset::PROTOCOL);
         };
-        let plan = match plan(&head, &self.context.known.roles()) {
+        let roles = self.context.known.roles_of_thread(&self.worker.published);
+        let plan = match plan(&head, &roles) {
             Ok(plan) => plan,
             Err(error) => {
                 let is_head = head.method == "HEAD";
                 self.context.counters.refusal(Reason::NotPublished);
-                self.refuse(&stream, head.request, Reason::NotPublished, is_head).await;
+                Box::pin(self.refuse(&stream, head.request, Reason::NotPublished, is_head)).await;
                 let detail = runtime::telemetry::Chain(&error).to_string();
                 info!(component = COMPONENT, request_id = %head.request, error = %detail, "request not forwarded");
                 self.report(
@@ -91,10 +96,9 @@ impl Forwarder<'_> {
                 return;
             }
         };
-        let internal = plan.internal_url();
         log::verbose_line(self.context.verbose, || {
             let external = log::external_address(&head.external, &self.gateway.host);
-            log::switched(&external, &format!("{}{}", plan.role.base, plan.endpoint.path), &internal)
+            log::switched(&external, &format!("{}{}", plan.role.base, plan.endpoint.path), plan.internal())
         });
         let step = runtime::step!(
             "connection-point.forward",
@@ -103,11 +107,13 @@ impl Forwarder<'_> {
             endpoint = plan.endpoint.name,
             gateway = %self.gateway.name
         );
-        let begun = self.context.counters.begin(self.gateway, &plan);
+        let begun = self.context.counters.begin(&self.gateway, &plan, &self.rows);
         let mut progress = Progress::default();
         let outcome = tokio::select! {
+            // The look at the stream is only for those who wait for something else.
+            biased;
+            outcome = self.carry(&stream, &head, &plan, (began, no_body), &mut progress) => outcome,
             () = stream.gone() => Err(Failure::Cancelled),
-            outcome = self.carry(&stream, &head, &plan, no_body, &mut progress) => outcome,
         };
         progress.outcome.elapsed = began.elapsed();
         progress.outcome.failed =
@@ -122,9 +128,9 @@ impl Forwarder<'_> {
         };
         step.record("status", progress.outcome.status);
         begun.end(progress.outcome);
-        self.tell(&head, &plan, &internal, began, &progress);
+        self.tell(&head, &plan, began, &progress);
         if let Err(failure) = outcome {
-            self.fail(stream, &head, &plan, began, failure).await;
+            Box::pin(self.fail(stream, &head, &plan, began, failure)).await;
         }
     }
 
@@ -133,10 +139,11 @@ impl Forwarder<'_> {
         stream: &RequestStream,
         head: &RequestHead<'_>,
         plan: &Plan<'_>,
-        no_body: bool,
+        (began, no_body): (Instant, bool),
         progress: &mut Progress,
     ) -> Result<(), Failure> {
-        let mut body = BodySource { stream, plan, received: 0, limit: self.context.request_timeout };
+        let limit = self.context.request_timeout;
+        let mut body = BodySource { stream, plan, received: 0, limit, patience: Patience::default() };
         let mut held = BytesMut::new();
         let mut complete = no_body;
         let streams = plan.body_length.is_some_and(|length| length > HELD_BODY as u64);
@@ -150,16 +157,16 @@ impl Forwarder<'_> {
         if complete {
             body.check_end()?;
             let request = whole(plan, &held);
-            let exchange = self.roles.exchange(&plan.role, &request, plan.is_head());
-            let answer = timeout(self.context.request_timeout, exchange).await;
-            let (mut answer, party) =
-                answer.map_err(|_| timed_out())?.map_err(|error| not_answered(&error))?;
+            let until = if no_body { began } else { Instant::now() } + limit;
+            let exchange = self.worker.roles.exchange(&plan.role, &request, plan.is_head(), until);
+            let (mut answer, party) = exchange.await.map_err(|error| not_answered(&error))?;
             self.relay(stream, head, plan, &mut answer, progress).await?;
-            self.roles.keep(answer, party);
+            self.worker.roles.keep(answer, &party);
             return Ok(());
         }
         let pumped = AtomicU64::new(0);
-        let outcome = self.carry_streamed(head, body, held.freeze(), &pumped, progress).await;
+        // Rare, and far larger than the rest: on the heap, so that the tasks of most requests are small.
+        let outcome = Box::pin(self.carry_streamed(head, body, held.freeze(), &pumped, progress)).await;
         progress.outcome.request_bytes = pumped.into_inner();
         outcome
     }
@@ -175,7 +182,7 @@ impl Forwarder<'_> {
     ) -> Result<(), Failure> {
         let (stream, plan) = (body.stream, body.plan);
         let (mut sender, split) =
-            self.roles.open_split(&plan.role).await.map_err(|error| not_answered(&error))?;
+            self.worker.roles.open_split(&plan.role).await.map_err(|error| not_answered(&error))?;
         let mut sent = None;
         let answer = {
             let mut pump = pin!(body.pump(held, &mut sender, pumped));
@@ -198,14 +205,15 @@ impl Forwarder<'_> {
                     tokio::select! {
                         outcome = &mut relay => break outcome?,
                         // A role may answer before it has read everything, and may read no further.
-                        outcome = &mut pump, if sent.is_none() => sent = Some(outcome?),
+                        // Whatever stops the rest of the body, here or at the gateway: the answer counts.
+                        outcome = &mut pump, if sent.is_none() => sent = Some(outcome.unwrap_or(Sent::Part)),
                     }
                 }
             }
             answer
         };
         if sent == Some(Sent::Whole) {
-            self.roles.keep_split(answer, sender);
+            self.worker.roles.keep_split(answer, sender);
         }
         Ok(())
     }
@@ -221,59 +229,68 @@ impl Forwarder<'_> {
     ) -> Result<(), Failure> {
         let limit = self.context.request_timeout;
         let nothing = answer.has_ended();
-        let (answer_head, status) = answer::from_role(&answer.head, answer.body_length(), plan.is_head());
-        let reason = answer.head.headers.iter().find(|(name, _)| name == reason::HEADER);
-        progress.reason = reason.map(|(_, value)| value.clone().into_owned());
-        match stream.answer(&answer_head, nothing) {
-            Ok(()) => progress.answered = Some(status),
+        let length = answer.body_length();
+        // The usual answer is here with all of its body, and leaves in one piece.
+        let whole = answer.whole_body();
+        let passed = whole.as_ref().map_or(0, Bytes::len);
+        let (answer_head, status) = answer::from_role(&answer.head, length, plan.is_head());
+        let reason = answer.head.headers().find(|(name, _)| *name == reason::HEADER);
+        progress.reason = reason.map(|(_, value)| value.to_owned());
+        let sent = match whole {
+            Some(body) => stream.answer_whole(&answer_head, body).map(|left| (left.is_none(), left)),
+            None => stream.answer(&answer_head, nothing).map(|()| (nothing, None)),
+        };
+        let (is_complete, mut left) = match sent {
+            Ok(sent) => sent,
             Err(NotAnswered::Gone(_)) => return Err(Failure::Cancelled),
             Err(error @ NotAnswered::HeadTooLarge) => {
                 return Err(Failure::Refused(Reason::RoleAnswerMalformed, error.to_string()));
             }
-        }
+        };
+        progress.answered = Some(status);
         debug!(component = COMPONENT, request_id = %head.request, "answer of the role passes");
-        progress.outcome.response_bytes = Some(0);
-        if nothing {
+        progress.outcome.response_bytes = Some(if is_complete { passed as u64 } else { 0 });
+        if is_complete {
             return Ok(());
         }
+        let mut patience = std::mem::take(&mut answer.patience);
         loop {
-            let chunk = timeout(limit, answer.chunk())
-                .await
-                .map_err(|_| {
-                    Failure::Reset(reset::TIMEOUT, "the role fell silent in the middle of its answer")
-                })?
-                .map_err(|_| Failure::Reset(reset::ANSWER_CUT, "the role's answer broke off"))?;
+            let chunk = match left.take() {
+                Some(body) => Some(body),
+                None => patience
+                    .within(limit, answer.chunk())
+                    .await
+                    .map_err(|_| {
+                        Failure::Reset(reset::TIMEOUT, "the role fell silent in the middle of its answer")
+                    })?
+                    .map_err(|_| Failure::Reset(reset::ANSWER_CUT, "the role's answer broke off"))?,
+            };
             let last = chunk.is_none() || answer.has_ended();
             let chunk = chunk.unwrap_or_default();
             let sent = progress.outcome.response_bytes.get_or_insert(0);
             *sent = sent.saturating_add(chunk.len() as u64);
-            timeout(limit, stream.send(chunk, last))
+            patience
+                .within(limit, stream.send(chunk, last))
                 .await
                 .map_err(|_| Failure::Reset(reset::TIMEOUT, "the gateway took no more of the answer"))??;
             if last {
+                answer.patience = patience;
                 return Ok(());
             }
         }
     }
 
     /// The field's lines, and a report when the role refused or was slow.
-    fn tell(
-        &self,
-        head: &RequestHead<'_>,
-        plan: &Plan<'_>,
-        internal: &str,
-        began: Instant,
-        progress: &Progress,
-    ) {
+    fn tell(&self, head: &RequestHead<'_>, plan: &Plan<'_>, began: Instant, progress: &Progress) {
         let Some(status) = &progress.answered else { return };
-        let elapsed = milliseconds(began.elapsed());
+        let elapsed = milliseconds(progress.outcome.elapsed);
         let refused = status.code.as_u16() >= 400;
         if refused {
-            log::line(&log::forwarding(head.request, internal));
-            log::line(&log::received(head.request, internal, status));
+            log::line(&log::forwarding(head.request, plan.internal()));
+            log::line(&log::received(head.request, plan.internal(), status));
         }
         let size = progress.outcome.response_bytes.unwrap_or(0);
-        log::line(&log::message(head.request, internal, plan.endpoint.name, status, size, elapsed));
+        log_message(head.request, plan, status, size, elapsed);
         if refused || progress.outcome.elapsed >= SLOW {
             let detail = if refused { "refused by the role" } else { "slow" };
             self.report(head, began, status.code.as_u16(), progress.reason.clone(), detail.to_owned());
@@ -300,9 +317,7 @@ impl Forwarder<'_> {
                     component = COMPONENT, request_id = %head.request, role = %plan.role.id, %reason,
                     error = %detail, "request not forwarded"
                 );
-                let internal = plan.internal_url();
-                let elapsed = milliseconds(began.elapsed());
-                log::line(&log::message(head.request, &internal, plan.endpoint.name, &status, 0, elapsed));
+                log_message(head.request, plan, &status, 0, milliseconds(began.elapsed()));
                 self.report(head, began, status.code.as_u16(), Some(reason.to_string()), detail);
             }
             Failure::Reset(code, detail) => {
@@ -358,11 +373,14 @@ struct BodySource<'a> {
     plan: &'a Plan<'a>,
     received: u64,
     limit: Duration,
+    patience: Patience,
 }
 
 impl BodySource<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        let bytes = timeout(self.limit, self.stream.chunk())
+        let bytes = self
+            .patience
+            .within(self.limit, self.stream.chunk())
             .await
             .map_err(|_| Failure::Reset(reset::TIMEOUT, "the request's body came to a halt"))??;
         self.received = self.received.saturating_add(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64));
@@ -417,7 +435,7 @@ impl BodySource<'_> {
 
 /// A request with the whole of its body.
 fn whole(plan: &Plan<'_>, body: &[u8]) -> BytesMut {
-    let mut out = BytesMut::new();
+    let mut out = BytesMut::with_capacity(plan.head_room() + body.len());
     let length = body.len() as u64;
     // A device that stated a length of nothing is understood as one that stated none.
     let framing = if body.is_empty() { Framing::None } else { Framing::Length(length) };
@@ -432,6 +450,7 @@ fn timed_out() -> Failure {
 
 fn not_answered(error: &ExchangeError) -> Failure {
     let reason = match error {
+        ExchangeError::Late => return timed_out(),
         ExchangeError::Dial(_) | ExchangeError::Setup(_) | ExchangeError::Answer(AnswerError::Closed) => {
             Reason::RoleUnreachable
         }
@@ -440,19 +459,17 @@ fn not_answered(error: &ExchangeError) -> Failure {
     Failure::Refused(reason, runtime::telemetry::Chain(error).to_string())
 }
 
+fn log_message(request: RequestId, plan: &Plan<'_>, status: &StatusLine, size: u64, ms: u64) {
+    log::made_line(|out| {
+        log::message(out, request, plan.internal(), plan.endpoint.name, status, size, ms);
+    });
+}
+
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A task that forwards one request on the thread of its tunnel.
-pub(crate) async fn run(
-    context: Arc<Context>,
-    gateway: Arc<GatewayTarget>,
-    worker: Arc<crate::workers::Worker>,
-    stream: RequestStream,
-    head: Bytes,
-    no_body: bool,
-) {
-    let forwarder = Forwarder { context: &context, gateway: &gateway, roles: &worker.roles };
-    forwarder.forward(stream, &head, no_body).await;
+/// A task that forwards one request on the thread of its tunnel. Ends when its stream is gone.
+pub(crate) async fn run(passage: Arc<Passage>, stream: RequestStream, head: Bytes, no_body: bool) {
+    passage.forward(stream, &head, no_body).await;
 }

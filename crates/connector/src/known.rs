@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use proto::id::Thumbprint;
@@ -36,6 +36,29 @@ pub(crate) struct Known {
     withdrawn: Withdrawn,
     withdrawn_changed: watch::Sender<()>,
     version: AtomicU64,
+}
+
+/// One thread's copy of the published roles, so that threads do not meet where they count who holds a role: that costs
+/// each of them more than all that they look up there.
+#[derive(Debug, Default)]
+pub(crate) struct RolesOfThread(Mutex<Option<RolesCopy>>);
+
+#[derive(Debug)]
+struct RolesCopy {
+    of: Arc<Roles>,
+    own: Arc<Roles>,
+}
+
+impl RolesOfThread {
+    fn latest(&self, published: &Arc<Roles>) -> Arc<Roles> {
+        let mut copy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A list that is held here cannot be freed, so another one never has its address.
+        if copy.as_ref().is_some_and(|copy| !Arc::ptr_eq(&copy.of, published)) {
+            *copy = None;
+        }
+        let make = || RolesCopy { of: Arc::clone(published), own: Arc::new(published.apart()) };
+        Arc::clone(&copy.get_or_insert_with(make).own)
+    }
 }
 
 /// The file's content.
@@ -79,6 +102,11 @@ impl Known {
     /// The published roles.
     pub(crate) fn roles(&self) -> Arc<Roles> {
         self.roles.load_full()
+    }
+
+    /// The same for a thread that asks with each request.
+    pub(crate) fn roles_of_thread(&self, own: &RolesOfThread) -> Arc<Roles> {
+        own.latest(&self.roles.load())
     }
 
     /// Withdrawn certificates, for whoever judges a peer.
@@ -207,6 +235,27 @@ mod tests {
         assert_eq!(again.gateways().borrow().len(), 1);
         assert!(again.roles().find(RoleId::FIRST).is_some());
         assert!(again.withdrawn().load().contains(&Thumbprint::of(b"x")));
+    }
+
+    #[test]
+    fn a_thread_has_the_latest_roles_in_objects_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (known, own) = (Known::load(folder.path()), RolesOfThread::default());
+        assert_eq!(known.roles_of_thread(&own).count(), 0);
+        for url in ["http://one", "http://two"] {
+            let target = RoleTarget {
+                role: RoleId::FIRST,
+                internal_url: url.into(),
+                trust: RoleTrust::Site,
+                client_certificate: false,
+            };
+            known.set_roles(vec![target], |_| {});
+            let roles = known.roles_of_thread(&own);
+            let (mine, all) = (roles.find(RoleId::FIRST).unwrap(), known.roles());
+            assert_eq!(&*mine.base, url);
+            assert!(!Arc::ptr_eq(mine, all.find(RoleId::FIRST).unwrap()));
+            assert!(Arc::ptr_eq(&roles, &known.roles_of_thread(&own)), "the copy is kept");
+        }
     }
 
     #[test]

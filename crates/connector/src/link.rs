@@ -35,6 +35,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// Time between two signs of life of ours.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Bytes taken from the connection at once; the largest snapshot is megabytes.
+const READ_AHEAD: usize = 16 * 1024;
 /// Time for what waits when the process stops.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -127,7 +129,7 @@ async fn open(context: &Context, address: &str) -> Result<Upgraded, LinkError> {
         clock: context.clock.clone(),
     };
     let tls = peer.tls(Some(&context.certificate), &[&TLS13], None).map_err(LinkError::Setup)?;
-    let connection = dial_tls(address, name, tls).await.map_err(LinkError::Dial)?;
+    let connection = dial_tls(address, name, tls, READ_AHEAD).await.map_err(LinkError::Dial)?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(connection)).await.map_err(LinkError::Http)?;
     // Ends with the upgrade, or with the answer's error.

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use http::StatusCode;
 use proto::id::RequestId;
-use runtime::telemetry::{ComponentSpec, Format};
-use tracing::{debug, info};
+use runtime::telemetry::{self, ComponentSpec, Format};
+use tracing::debug;
 
 /// Component of every line of this role.
 pub(crate) const COMPONENT: &str = "SMS_CLOUD_PROXYCONNECTOR";
@@ -18,14 +18,22 @@ pub const COMPONENTS: &[ComponentSpec] =
 const ADDRESS_CHARS: usize = 2200;
 
 /// Writes a line exactly as it stands.
+#[track_caller]
 pub(crate) fn line(text: &str) {
-    info!(component = COMPONENT, verbatim = true, "{text}");
+    made_line(|out| out.push_str(text));
+}
+
+/// The same, made only when it is wanted.
+#[track_caller]
+pub(crate) fn made_line(write: impl FnOnce(&mut String)) {
+    telemetry::verbatim(COMPONENT, write);
 }
 
 /// Writes a line of the verbose level; as an ordinary one when `wanted` (`VerboseLogging`).
+#[track_caller]
 pub(crate) fn verbose_line(wanted: bool, text: impl FnOnce() -> String) {
     if wanted {
-        line(&text());
+        made_line(|out| out.push_str(&text()));
     } else {
         debug!(component = COMPONENT, verbatim = true, "{}", LazyText(std::cell::Cell::new(Some(text))));
     }
@@ -42,36 +50,73 @@ impl<F: FnOnce() -> String> std::fmt::Display for LazyText<F> {
 
 /// `Switched to internal URL. …`: what was asked outside, and where it goes inside. The missing
 /// quotation mark at the end is the original's.
-pub(crate) fn switched(external: &str, internal_base: &str, internal: &str) -> String {
+pub(crate) fn switched(external: &str, internal_base: &str, internal: Internal<'_>) -> String {
     let mapped = external.split('?').next().unwrap_or_default();
     format!(
         "Switched to internal URL. Replaced '{mapped}' in   '{external}' with '{internal_base}' and got '{internal}"
     )
 }
 
-/// `MessageID: …`: one line for each answer that came from a role.
+/// An internal address: where the role is, and what is asked of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Internal<'a> {
+    /// `https://host[:port]`.
+    pub(crate) base: &'a str,
+    /// Path and query.
+    pub(crate) target: &'a str,
+}
+
+impl std::fmt::Display for Internal<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.base)?;
+        f.write_str(self.target)
+    }
+}
+
+/// `MessageID: …`: one line for each answer that came from a role. Put together by hand, because it is: for each.
 pub(crate) fn message(
+    out: &mut String,
     request: RequestId,
-    internal: &str,
+    internal: Internal<'_>,
     endpoint: &str,
     status: &StatusLine,
     size: u64,
     ms: u64,
-) -> String {
+) {
+    // Writing to a string cannot fail.
+    let _ = write!(out, "MessageID: {request}");
+    out.extend([" RequestURI: ", internal.base, internal.target, " EndpointName: ", endpoint]);
+    out.extend([" ResponseHeader: HTTP/1.1 ", status.code.as_str(), " ", status.phrase()]);
     // The sample of a success has a blank before the line end, that of a refusal has none.
-    let gap = if status.code.is_success() { " " } else { "" };
-    format!(
-        "MessageID: {request} RequestURI: {internal} EndpointName: {endpoint} ResponseHeader: {status}{gap}~~ ResponseBodySize: {size} ElapsedTime: {ms} ms"
-    )
+    out.push_str(if status.code.is_success() { " ~~" } else { "~~" });
+    out.push_str(" ResponseBodySize: ");
+    number(out, size);
+    out.push_str(" ElapsedTime: ");
+    number(out, ms);
+    out.push_str(" ms");
+}
+
+fn number(out: &mut String, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut start = digits.len();
+    for (index, digit) in digits.iter_mut().enumerate().rev() {
+        *digit += u8::try_from(number % 10).unwrap_or_default();
+        start = index;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend(digits.iter().skip(start).map(|digit| char::from(*digit)));
 }
 
 /// First of two lines about a request that a role refused.
-pub(crate) fn forwarding(request: RequestId, internal: &str) -> String {
+pub(crate) fn forwarding(request: RequestId, internal: Internal<'_>) -> String {
     format!("Forwarding proxy message {request} to URL: {internal}")
 }
 
 /// Second of two lines about a request that a role refused.
-pub(crate) fn received(request: RequestId, internal: &str, status: &StatusLine) -> String {
+pub(crate) fn received(request: RequestId, internal: Internal<'_>, status: &StatusLine) -> String {
     format!("Received response {internal} for message {request}: {status}")
 }
 
@@ -84,10 +129,15 @@ pub(crate) struct StatusLine {
     pub(crate) phrase: Option<String>,
 }
 
+impl StatusLine {
+    fn phrase(&self) -> &str {
+        self.phrase.as_deref().or(self.code.canonical_reason()).unwrap_or_default()
+    }
+}
+
 impl std::fmt::Display for StatusLine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let phrase = self.phrase.as_deref().or(self.code.canonical_reason()).unwrap_or_default();
-        write!(f, "HTTP/1.1 {} {phrase}", self.code.as_u16())
+        write!(f, "HTTP/1.1 {} {}", self.code.as_u16(), self.phrase())
     }
 }
 
@@ -116,13 +166,18 @@ mod tests {
     #[test]
     fn the_published_lines_come_out_word_for_word() {
         let external = "https://CMG.CLOUDAPP.NET/CCM_Proxy_MutualAuth/72186325152220500/CCM_STS";
-        let internal = "https://MP.MYCORP.COM/CCM_STS";
+        let internal = Internal { base: "https://MP.MYCORP.COM", target: "/CCM_STS" };
+        let message = |internal, endpoint, status, size, ms| {
+            let mut out = String::new();
+            message(&mut out, id(), internal, endpoint, status, size, ms);
+            out
+        };
         assert_eq!(
-            switched(external, internal, internal),
+            switched(external, "https://MP.MYCORP.COM/CCM_STS", internal),
             "Switched to internal URL. Replaced 'https://CMG.CLOUDAPP.NET/CCM_Proxy_MutualAuth/72186325152220500/CCM_STS' in   'https://CMG.CLOUDAPP.NET/CCM_Proxy_MutualAuth/72186325152220500/CCM_STS' with 'https://MP.MYCORP.COM/CCM_STS' and got 'https://MP.MYCORP.COM/CCM_STS"
         );
         assert_eq!(
-            message(id(), internal, "CCM_STS", &OK, 0, 2),
+            message(internal, "CCM_STS", &OK, 0, 2),
             "MessageID: 3087bd34-b82c-4950-b972-e82bb0fb8385 RequestURI: https://MP.MYCORP.COM/CCM_STS EndpointName: CCM_STS ResponseHeader: HTTP/1.1 200 OK ~~ ResponseBodySize: 0 ElapsedTime: 2 ms"
         );
         let refused = StatusLine {
@@ -130,14 +185,23 @@ mod tests {
             phrase: Some("CMGConnector_Clientcertificaterequired".into()),
         };
         assert!(
-            message(id(), internal, "SMS_MP", &refused, 5274, 44).ends_with(
+            message(internal, "SMS_MP", &refused, 5274, 44).ends_with(
                 "ResponseHeader: HTTP/1.1 403 CMGConnector_Clientcertificaterequired~~ ResponseBodySize: 5274 ElapsedTime: 44 ms"
             )
         );
         assert_eq!(
-            received(id(), "https://mp/SMS_MP/.sms_aut?MPLIST2&CM1", &refused),
+            received(id(), Internal { base: "https://mp", target: "/SMS_MP/.sms_aut?MPLIST2&CM1" }, &refused),
             "Received response https://mp/SMS_MP/.sms_aut?MPLIST2&CM1 for message 3087bd34-b82c-4950-b972-e82bb0fb8385: HTTP/1.1 403 CMGConnector_Clientcertificaterequired"
         );
+    }
+
+    #[test]
+    fn numbers_of_any_length_are_written() {
+        for value in [0, 7, 10, 99, 1_234_567_890, u64::MAX] {
+            let mut out = "x".to_owned();
+            number(&mut out, value);
+            assert_eq!(out, format!("x{value}"));
+        }
     }
 
     #[test]

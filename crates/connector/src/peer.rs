@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,13 +18,15 @@ use runtime::Clock;
 use runtime::tls::{OwnCertificate, provider};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_name};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::SingleCertAndKey;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme,
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme,
     SupportedProtocolVersion,
 };
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -33,6 +35,10 @@ use tokio_rustls::client::TlsStream;
 /// Time for a TCP connection and its TLS handshake. A peer that is up answers in a few round
 /// trips; a longer wait would delay the next attempt to one that has come back.
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection to a peer. The buffer stands below TLS, whose library asks for 4 KiB at a time: without it a record of
+/// 16 KiB, or a handful of requests that arrive together, cost a system call for each 4 KiB.
+pub(crate) type PeerStream = TlsStream<BufReader<TcpStream>>;
 
 /// Withdrawn link certificates, as the site listed them last.
 pub(crate) type Withdrawn = Arc<ArcSwap<HashSet<Thumbprint>>>;
@@ -115,7 +121,7 @@ impl Peer {
         alpn: Option<&[u8]>,
     ) -> Result<Arc<ClientConfig>, rustls::Error> {
         let clock = Arc::new(self.clock.clone());
-        let builder = ClientConfig::builder_with_details(provider(), clock)
+        let builder = ClientConfig::builder_with_details(quick_first(), clock)
             .with_protocol_versions(versions)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(self));
@@ -129,6 +135,28 @@ impl Peer {
         config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }
+}
+
+/// The common suites, those with AES-128 before the others. Both keep what they hide for as long as anybody cares to
+/// reckon, and one costs a fifth less for each byte, of which all traffic passes here twice.
+fn quick_first() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    let reordered = || {
+        let mut reordered = CryptoProvider::clone(&provider());
+        // Stable: among the quick ones and among the others the order stays.
+        reordered.cipher_suites.sort_by_key(|suite| !is_quick(suite.suite()));
+        Arc::new(reordered)
+    };
+    Arc::clone(PROVIDER.get_or_init(reordered))
+}
+
+fn is_quick(suite: CipherSuite) -> bool {
+    matches!(
+        suite,
+        CipherSuite::TLS13_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+    )
 }
 
 impl ServerCertVerifier for Peer {
@@ -222,14 +250,16 @@ pub(crate) fn server_name(name: &str) -> Result<ServerName<'static>, DialError> 
     ServerName::try_from(name.to_owned()).map_err(|_| DialError::Name { name: name.into() })
 }
 
-/// Opens a TCP connection and makes the TLS handshake, both within [`DIAL_TIMEOUT`].
+/// Opens a TCP connection and makes the TLS handshake, both within [`DIAL_TIMEOUT`]. `read_ahead`: bytes that are
+/// taken from the connection at once.
 pub(crate) async fn dial_tls(
     address: &str,
     server: ServerName<'static>,
     tls: Arc<ClientConfig>,
-) -> Result<TlsStream<TcpStream>, DialError> {
+    read_ahead: usize,
+) -> Result<PeerStream, DialError> {
     let dial = async {
-        let tcp = dial_tcp(address).await?;
+        let tcp = BufReader::with_capacity(read_ahead, dial_tcp(address).await?);
         TlsConnector::from(tls).connect(server, tcp).await.map_err(|error| match peer_error(&error) {
             Some(source) => DialError::Peer { address: address.into(), source },
             None => DialError::Tls { address: address.into(), source: error },
@@ -260,4 +290,18 @@ pub(crate) async fn dial_tcp(address: &str) -> Result<TcpStream, DialError> {
         .await
         .map_err(|_| DialError::Silent { address: address.into() })?
         .map_err(|source| DialError::Connect { address: address.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quick_suites_are_offered_first_and_none_is_missing() {
+        let (ours, common) = (&quick_first().cipher_suites, &provider().cipher_suites);
+        assert_eq!(ours.len(), common.len());
+        assert!(common.iter().all(|suite| ours.contains(suite)));
+        let quick = ours.iter().take_while(|suite| is_quick(suite.suite())).count();
+        assert_eq!((quick, ours.iter().filter(|suite| is_quick(suite.suite())).count()), (3, 3));
+    }
 }

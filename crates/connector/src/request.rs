@@ -13,6 +13,7 @@ use proto::link::{PEER_CERTIFICATE_HEADER, RequestHead};
 use proto::path::{PathError, parse_role_path};
 use proto::reason::REQUEST_ID_HEADER;
 
+use crate::log::Internal;
 use crate::role::{Role, Roles};
 
 /// Longest value of a header that passes, bytes: the longest token.
@@ -50,8 +51,8 @@ pub(crate) enum Framing {
 
 impl Plan<'_> {
     /// The whole internal URL, for log lines.
-    pub(crate) fn internal_url(&self) -> String {
-        [&self.role.base, self.target.as_str()].concat()
+    pub(crate) fn internal(&self) -> Internal<'_> {
+        Internal { base: &self.role.base, target: &self.target }
     }
 
     /// Whether a bearer token goes along.
@@ -64,10 +65,15 @@ impl Plan<'_> {
         self.method == "HEAD"
     }
 
+    /// Bytes that the head takes, or some more.
+    pub(crate) fn head_room(&self) -> usize {
+        let values: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        256 + self.target.len() + self.role.authority.len() + values
+    }
+
     /// Appends request line and headers.
     pub(crate) fn write_head(&self, framing: Framing, out: &mut BytesMut) {
-        let values: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-        out.reserve(256 + self.target.len() + self.role.authority.len() + values);
+        out.reserve(self.head_room());
         let mut line = |parts: &[&str]| parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
         line(&[self.method, " ", &self.target, " HTTP/1.1\r\nhost: ", &self.role.authority, "\r\n"]);
         for (name, value) in &self.headers {
@@ -77,7 +83,9 @@ impl Plan<'_> {
         let _ = write!(out, "{REQUEST_ID_HEADER}: {}\r\n", self.request);
         // What the gateway saw at its MutualAuth door; a hint by which a role may only refuse (R39).
         if let Some(certificate) = &self.certificate {
-            let _ = write!(out, "{PEER_CERTIFICATE_HEADER}: {certificate}\r\n");
+            let mut text = [0; 64];
+            let text = hexadecimal(certificate, &mut text);
+            let _ = write!(out, "{PEER_CERTIFICATE_HEADER}: {text}\r\n");
         }
         let _ = match framing {
             Framing::None => out.write_str("\r\n"),
@@ -135,12 +143,19 @@ pub(crate) fn plan<'a>(head: &'a RequestHead<'_>, roles: &Roles) -> Result<Plan<
     })
 }
 
+/// The same as the thumbprint shows itself, without a call of the formatter for each byte.
+fn hexadecimal<'a>(thumbprint: &Thumbprint, out: &'a mut [u8; 64]) -> &'a str {
+    let digit = |half: u8| if half < 10 { b'0' + half } else { b'A' + half - 10 };
+    for (pair, byte) in out.as_chunks_mut().0.iter_mut().zip(thumbprint.as_bytes()) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
+    }
+    str::from_utf8(out).unwrap_or_default()
+}
+
 fn headers<'a>(head: &'a RequestHead<'_>) -> Result<Vec<(&'static str, &'a str)>, NotForwarded> {
     let mut headers: Vec<(&'static str, &str)> = Vec::with_capacity(head.headers.len());
     for (name, value) in &head.headers {
-        let Some(name) = header::inward().find(|passing| passing.eq_ignore_ascii_case(name)) else {
-            continue;
-        };
+        let Some(name) = header::find_inward(name) else { continue };
         // Two of a kind could be read in two ways further inside, unless they are a list by definition.
         let is_second = name != "accept" && headers.iter().any(|(passed, _)| *passed == name);
         if is_second || value.len() > HEADER_VALUE_BYTES || !header::is_visible(value) {

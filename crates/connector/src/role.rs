@@ -15,7 +15,7 @@ use rustls::pki_types::ServerName;
 pub(crate) const ROLE_LIMIT: usize = 1000;
 
 /// One published role.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Role {
     /// Its number.
     pub(crate) id: RoleId,
@@ -32,7 +32,7 @@ pub(crate) struct Role {
 }
 
 /// How a role is told from somebody else, and what it asks of us.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct RoleTls {
     /// The name or address that its certificate must hold.
     pub(crate) name: ServerName<'static>,
@@ -143,6 +143,12 @@ impl Roles {
             }
         }
         (Self(roles), bad)
+    }
+
+    /// The same roles in objects of their own, for a thread that counts its holds on them with each request.
+    pub(crate) fn apart(&self) -> Self {
+        let apart = |role: &Role| Role { base: Arc::from(&*role.base), ..role.clone() };
+        Self(self.0.iter().map(|(id, role)| (*id, Arc::new(apart(role)))).collect())
     }
 
     /// The role with this number, if it is published.

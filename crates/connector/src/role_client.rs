@@ -4,9 +4,9 @@
 mod answer;
 mod chunked;
 mod io;
+mod patience;
 mod upload;
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -19,18 +19,17 @@ use runtime::Clock;
 use runtime::tls::OwnCertificate;
 use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::Instant;
-use tokio_rustls::client::TlsStream;
+use tokio::time::{Instant, timeout_at};
 
 pub(crate) use answer::{Answer, AnswerError, RoleAnswer};
 pub(crate) use io::RoleIo;
+pub(crate) use patience::Patience;
 pub(crate) use upload::{Sender, Split};
 
 use answer::Reader;
 
 use crate::counters::RoleConnections;
-use crate::peer::{DialError, Peer, Trust, Withdrawn, dial_tcp, dial_tls};
+use crate::peer::{DialError, Peer, PeerStream, Trust, Withdrawn, dial_tcp, dial_tls};
 use crate::role::{Issuer, Role, RoleTls};
 use crate::role_certificate::RoleCertificates;
 
@@ -43,6 +42,9 @@ const KEPT_TIME: Duration = Duration::from_secs(20);
 /// Time between two looks for connections that were kept too long.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Bytes taken at once from a connection with TLS: a record, and what has come of the next.
+const READ_AHEAD: usize = 32 * 1024;
+
 /// Kept connections, and what is needed to open more.
 #[derive(Debug)]
 pub(crate) struct RoleClient {
@@ -54,14 +56,14 @@ pub(crate) struct RoleClient {
     pub(crate) counts: Arc<RoleConnections>,
 }
 
-#[derive(Debug)]
-struct Kept {
-    connections: HashMap<Party, Vec<Connection>>,
-}
+/// By who is at their two ends, whoever was asked last first: a site has a handful of roles, and one that has a
+/// thousand has a few busy ones.
+#[derive(Debug, Default)]
+struct Kept(Vec<(Party, Vec<Connection>)>);
 
 /// Who is at the two ends of a connection. One that was made under another trust, or with another certificate
 /// of ours, is none of these.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Party {
     /// Base URL of the role.
     base: Arc<str>,
@@ -75,6 +77,9 @@ pub(crate) struct Party {
 #[derive(Debug)]
 struct Connection {
     io: RoleIo,
+    /// Empty; kept for its memory.
+    buffer: BytesMut,
+    patience: Patience,
     idle_since: Instant,
 }
 
@@ -90,14 +95,16 @@ pub(crate) enum ExchangeError {
     /// It answered nothing, or no HTTP/1.1.
     #[error("the role gave no proper answer")]
     Answer(#[source] AnswerError),
+    /// It took too long.
+    #[error("the role did not answer in time")]
+    Late,
 }
 
 impl RoleClient {
     /// A client without connections. `root` judges roles in enhanced HTTP; of `certificates` one is shown to
     /// roles that demand it.
     pub(crate) fn new(root: Arc<SiteRoot>, certificates: Arc<RoleCertificates>, clock: Clock) -> Self {
-        let kept = Kept { connections: HashMap::new() };
-        Self { root, certificates, clock, kept: Mutex::new(kept), counts: Arc::default() }
+        Self { root, certificates, clock, kept: Mutex::default(), counts: Arc::default() }
     }
 
     /// Another client of the same kind, for another thread.
@@ -107,7 +114,7 @@ impl RoleClient {
     }
 
     /// Sends a request, `bytes` being the whole of it, and waits for the head of the answer. `is_head`: the
-    /// answer has no body by the request's method. Dropping the future closes the connection.
+    /// answer has no body by the request's method. Dropping the future closes the connection, and so does `until`.
     ///
     /// The request may go out on a kept connection; when that one proves to be closed before a byte of an
     /// answer came, it is sent once more on a fresh one. That is safe because every handler of a management
@@ -117,19 +124,24 @@ impl RoleClient {
         role: &Role,
         bytes: &[u8],
         is_head: bool,
+        until: Instant,
     ) -> Result<(Answer<RoleIo>, Party), ExchangeError> {
         let own = self.certificates.of_role(role);
         let party = Party::new(role, own.as_deref());
         if let Some(kept) = self.take(&party) {
             self.counts.reused.count();
-            match send(kept, bytes, is_head).await {
+            match kept.exchange(bytes, is_head, until).await {
                 // No byte came, so the role most likely had closed it: once more.
-                Err(AnswerError::Closed) => self.counts.stale.count(),
-                outcome => return Ok((outcome.map_err(ExchangeError::Answer)?, party)),
+                Err(ExchangeError::Answer(AnswerError::Closed)) => self.counts.stale.count(),
+                outcome => return Ok((outcome?, party)),
             }
         }
-        let fresh = self.open(role, own.as_deref()).await?;
-        Ok((send(fresh, bytes, is_head).await.map_err(ExchangeError::Answer)?, party))
+        // Rare, and far larger than the rest: on the heap, so that the tasks of most requests are small.
+        let fresh = Box::pin(async {
+            let io = self.open(role, own.as_deref()).await?;
+            Connection::new(io, BytesMut::new(), Patience::default()).exchange(bytes, is_head, until).await
+        });
+        Ok((timeout_at(until, fresh).await.map_err(|_| ExchangeError::Late)??, party))
     }
 
     /// A fresh connection in two halves, for a request that is sent while its answer may come already. Never a
@@ -142,9 +154,9 @@ impl RoleClient {
 
     /// Gives back the connection of an answer whose body was read to its end, and whose request was
     /// written to its end.
-    pub(crate) fn keep(&self, answer: Answer<RoleIo>, party: Party) {
-        if let Some(io) = answer.into_reusable() {
-            self.keep_io(io, party);
+    pub(crate) fn keep(&self, answer: Answer<RoleIo>, party: &Party) {
+        if let Some((io, buffer, patience)) = answer.into_reusable() {
+            self.put_back(Connection::new(io, buffer, patience), party);
         }
     }
 
@@ -159,23 +171,26 @@ impl RoleClient {
         }
     }
 
-    fn keep_io(&self, io: RoleIo, party: Party) {
-        let connection = Connection { io, idle_since: Instant::now() };
+    fn put_back(&self, connection: Connection, party: &Party) {
         let mut kept = self.lock();
-        let list = kept.connections.entry(party).or_default();
-        if list.len() < KEPT_LIMIT {
+        if kept.of(party).is_none() {
+            kept.0.insert(0, (party.clone(), Vec::new()));
+        }
+        if let Some(list) = kept.of(party)
+            && list.len() < KEPT_LIMIT
+        {
             self.counts.kept.count();
             list.push(connection);
         }
     }
 
     /// A kept connection that seems alive.
-    fn take(&self, party: &Party) -> Option<RoleIo> {
+    fn take(&self, party: &Party) -> Option<Connection> {
         loop {
             // The latest is the one most likely still open.
-            let mut connection = self.lock().connections.get_mut(party)?.pop()?;
+            let mut connection = self.lock().of(party)?.pop()?;
             if connection.idle_since.elapsed() < KEPT_TIME && connection.is_silent() {
-                return Some(connection.io);
+                return Some(connection);
             }
         }
     }
@@ -195,7 +210,7 @@ impl RoleClient {
         role: &Role,
         tls: &RoleTls,
         own: Option<&OwnCertificate>,
-    ) -> Result<TlsStream<TcpStream>, ExchangeError> {
+    ) -> Result<PeerStream, ExchangeError> {
         let trust = match &tls.issuer {
             Issuer::Site => Trust::Site { root: Arc::clone(&self.root), purpose: Purpose::RoleTls },
             Issuer::Pki(store) => Trust::Pki(Arc::clone(store)),
@@ -207,7 +222,7 @@ impl RoleClient {
             clock: self.clock.clone(),
         };
         let config = peer.tls(own, &[&TLS13, &TLS12], Some(b"http/1.1")).map_err(ExchangeError::Setup)?;
-        dial_tls(&role.address, tls.name.clone(), config).await.map_err(ExchangeError::Dial)
+        dial_tls(&role.address, tls.name.clone(), config, READ_AHEAD).await.map_err(ExchangeError::Dial)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
@@ -226,6 +241,25 @@ impl Party {
 }
 
 impl Connection {
+    /// `buffer`: empty.
+    fn new(io: RoleIo, buffer: BytesMut, patience: Patience) -> Self {
+        Self { io, buffer, patience, idle_since: Instant::now() }
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    async fn exchange(
+        self,
+        bytes: &[u8],
+        is_head: bool,
+        until: Instant,
+    ) -> Result<Answer<RoleIo>, ExchangeError> {
+        let Self { io, buffer, mut patience, .. } = self;
+        let answer = patience.until(until, send(Reader::new(io, buffer), bytes, is_head)).await;
+        let mut answer = answer.map_err(|_| ExchangeError::Late)?.map_err(ExchangeError::Answer)?;
+        answer.patience = patience;
+        Ok(answer)
+    }
+
     /// Neither closed by the role nor with bytes that nobody asked for. Costs no system call while the
     /// runtime has not heard of any.
     fn is_silent(&mut self) -> bool {
@@ -237,8 +271,15 @@ impl Connection {
 }
 
 impl Kept {
+    /// Those of this party, which stands first from now on.
+    fn of(&mut self, party: &Party) -> Option<&mut Vec<Connection>> {
+        let place = self.0.iter().position(|(known, _)| known == party)?;
+        self.0.swap(0, place);
+        self.0.first_mut().map(|(_, list)| list)
+    }
+
     fn prune(&mut self, now: Instant) {
-        self.connections.retain(|_, list| {
+        self.0.retain_mut(|(_, list)| {
             list.retain_mut(|kept| {
                 now.saturating_duration_since(kept.idle_since) < KEPT_TIME && kept.is_silent()
             });
@@ -247,14 +288,18 @@ impl Kept {
     }
 }
 
-async fn send(mut io: RoleIo, bytes: &[u8], is_head: bool) -> Result<Answer<RoleIo>, AnswerError> {
+async fn send(
+    mut reader: Reader<RoleIo>,
+    bytes: &[u8],
+    is_head: bool,
+) -> Result<Answer<RoleIo>, AnswerError> {
     let written = async {
-        io.write_all(bytes).await?;
-        io.flush().await
+        reader.io.write_all(bytes).await?;
+        reader.io.flush().await
     };
     let written = written.await;
     // A role may answer without reading all, and close: what it says counts.
-    match (Reader { io, buffer: BytesMut::new() }.answer(is_head).await, written) {
+    match (reader.answer(is_head).await, written) {
         (Ok(answer), _) => Ok(answer),
         (Err((AnswerError::Closed | AnswerError::Io(_), reader)), _) if reader.buffer.is_empty() => {
             Err(AnswerError::Closed)

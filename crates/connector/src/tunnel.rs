@@ -8,6 +8,7 @@ mod driver;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,13 +16,9 @@ use futures_util::task::AtomicWaker;
 use proto::id::Thumbprint;
 use proto::limits;
 use proto::link::{FromGateway, TUNNEL_ALPN};
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
-use tokio_rustls::client::TlsStream;
-use tunnel::{Config, ConnectorSide, ControlError, LostReason, StreamId, StreamMap, goodbye};
+use tunnel::{Config, ConnectorSide, ControlError, Event, LostReason, StreamId, StreamMap, goodbye};
 
-use crate::peer::DialError;
+use crate::peer::{DialError, PeerStream};
 use crate::stream::{Gone, RequestStream};
 
 pub(crate) use driver::drive;
@@ -48,13 +45,15 @@ pub(crate) struct Shared {
 }
 
 /// What came for a request and was not yet taken. The engine's credit bounds it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Incoming {
     /// Of the body; none is empty.
     pub(crate) parts: VecDeque<Bytes>,
     /// The body is complete.
     pub(crate) ended: bool,
-    changed: Arc<Notify>,
+    /// The request's task, if it waits for anything of this. One place is enough: whatever it waits for, it is one
+    /// task, and looks at everything when it is woken.
+    task: Option<Waker>,
 }
 
 /// Why a tunnel is over, or never was.
@@ -85,8 +84,8 @@ pub(crate) enum Ended {
 
 /// What the driver does with what comes out of a tunnel.
 pub(crate) trait Handler: Send {
-    /// A request. The task runs until the tunnel is over.
-    fn request(&mut self, stream: RequestStream, head: Bytes, no_body: bool, tasks: &mut JoinSet<()>);
+    /// A request. Its task ends soon after the stream is gone, as it is when the tunnel is over.
+    fn request(&mut self, stream: RequestStream, head: Bytes, no_body: bool);
     /// A control message; `false` ends the tunnel as one that does not speak our protocol.
     fn control(&mut self, message: FromGateway) -> bool;
     /// The gateway takes no new requests here.
@@ -132,7 +131,7 @@ impl Tunnel {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the driver look at the engine.
+    /// Has the driver look at the engine: when there is something to write, and else in vain.
     pub(crate) fn wake(&self) {
         self.driver.wake();
     }
@@ -144,36 +143,71 @@ impl Shared {
         self.streams.get_mut(&id).ok_or(Gone)
     }
 
-    /// Nobody takes any more of this request's body.
-    pub(crate) fn forget(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.remove(&id) {
-            self.side.consumed(id, stream.parts.iter().map(Bytes::len).sum());
+    /// Nobody takes any more of this request's body. Whether the gateway is to be told now.
+    pub(crate) fn forget(&mut self, id: StreamId) -> bool {
+        let Some(stream) = self.streams.remove(&id) else { return false };
+        self.side.consumed(id, stream.parts.iter().map(Bytes::len).sum())
+    }
+
+    /// The next event that is not about a request under way alone; those are dealt with here.
+    fn next_event(&mut self) -> Option<Event> {
+        loop {
+            match self.side.next_event()? {
+                Event::Data { stream, bytes, end } => self.receive(stream, bytes, end),
+                Event::Reset { stream, .. } => self.close(stream),
+                Event::Writable(stream) => {
+                    if let Ok(incoming) = self.stream(stream) {
+                        incoming.wake();
+                    }
+                }
+                other => return Some(other),
+            }
         }
     }
 
     fn receive(&mut self, id: StreamId, bytes: Bytes, end: bool) {
-        match self.streams.get_mut(&id) {
-            Some(stream) => {
-                if !bytes.is_empty() {
-                    stream.parts.push_back(bytes);
-                }
-                stream.ended |= end;
-                stream.changed.notify_waiters();
-            }
-            // The answer is complete already and the rest of the body is of no use.
-            None => self.side.consumed(id, bytes.len()),
+        let Some(stream) = self.streams.get_mut(&id) else {
+            // The answer is complete already and the rest of the body is of no use. The driver, who brought it,
+            // writes next.
+            self.side.consumed(id, bytes.len());
+            return;
+        };
+        if !bytes.is_empty() {
+            stream.parts.push_back(bytes);
         }
+        stream.ended |= end;
+        stream.wake();
     }
 
     fn close(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.remove(&id) {
-            stream.changed.notify_waiters();
+        if let Some(mut stream) = self.streams.remove(&id) {
+            stream.wake();
+        }
+    }
+
+    fn close_all(&mut self) {
+        self.streams.drain().for_each(|(_, mut stream)| stream.wake());
+    }
+}
+
+impl Incoming {
+    /// Has the calling task woken by the next change.
+    pub(crate) fn wait(&mut self, task: &Waker) {
+        match &mut self.task {
+            Some(known) => known.clone_from(task),
+            None => self.task = Some(task.clone()),
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.wake();
         }
     }
 }
 
 /// Certificate of the gateway at the other end of `tls`, if that is a gateway at all.
-pub(crate) fn peer_of(tls: &TlsStream<TcpStream>) -> Result<Thumbprint, Ended> {
+pub(crate) fn peer_of(tls: &PeerStream) -> Result<Thumbprint, Ended> {
     let connection = tls.get_ref().1;
     if connection.alpn_protocol() != Some(TUNNEL_ALPN) {
         return Err(Ended::NotAGateway);

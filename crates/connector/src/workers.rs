@@ -10,6 +10,7 @@ use std::thread;
 use tokio::runtime::{self, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::known::RolesOfThread;
 use crate::role_client::RoleClient;
 
 /// All traffic threads. They end when this is dropped, and what runs on them with it.
@@ -26,6 +27,8 @@ pub(crate) struct Worker {
     pub(crate) handle: Handle,
     /// Connections to roles that belong to this thread.
     pub(crate) roles: RoleClient,
+    /// The roles that are published.
+    pub(crate) published: RolesOfThread,
     tunnels: AtomicUsize,
 }
 
@@ -38,7 +41,8 @@ impl Workers {
             .map(|number| {
                 let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
                 let handle = runtime.handle().clone();
-                let worker = Worker { handle, roles: client.another(), tunnels: AtomicUsize::new(0) };
+                let (published, tunnels) = (RolesOfThread::default(), AtomicUsize::new(0));
+                let worker = Worker { handle, roles: client.another(), published, tunnels };
                 let worker = Arc::new(worker);
                 let (stop, itself) = (stop.clone(), Arc::clone(&worker));
                 let serve = move || runtime.block_on(stop.run_until_cancelled(itself.roles.keep_up()));

@@ -4,31 +4,32 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use proto::id::RequestId;
-use proto::identity::Identity;
+use proto::identity::{self, Identity};
 use proto::link::{Event, RequestHead, TUNNEL_ALPN};
 use proto::path::{self, External};
 use proto::pki::Distrust;
 use proto::reason::Reason;
 use proto::time::Timestamp;
+use runtime::listen::TlsConnection;
 use runtime::telemetry::Chain;
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 use tracing::field::display;
 use tracing::{Span, debug, info};
 
 use crate::admit::{Admitted, Asked, Bearer, BodyLength, NotAccepted, NotTrusted, Passage, Refused, Verify};
 use crate::events::HOP;
 use crate::gateway::Gateway;
+use crate::limit::UnderWay;
 use crate::log::COMPONENT;
-use crate::route::{self, About, AnswerBody, Ticket};
+use crate::route::{self, About, AnswerBody, Outgoing, Ticket};
 use crate::shown::Shown;
-use crate::state::GatewayState;
+use crate::state::{GatewayState, LastToken};
 use crate::tunnel::Peer;
 use crate::{control, headers, limit, reply};
 use reply::{Answered, Reply};
@@ -36,11 +37,14 @@ use reply::{Answered, Reply};
 /// Longest `Host` that is repeated in logs, in bytes.
 const HOST_BYTES: usize = 255;
 
+/// Bytes that are taken at once from a tunnel's connection: the answers of a busy moment, or four full records.
+const TUNNEL_READS: usize = 64 * 1024;
+
 /// Serves a connection: a tunnel to those who asked for one by ALPN, requests to everybody else.
 pub(crate) async fn connection(
     gateway: Arc<Gateway>,
     shard: u16,
-    stream: TlsStream<TcpStream>,
+    mut stream: TlsConnection,
     peer: SocketAddr,
 ) {
     let (_, tls) = stream.get_ref();
@@ -49,7 +53,11 @@ pub(crate) async fn connection(
         let withdrawn = state.as_ref().map(|state| &state.snapshot.withdrawn_links);
         let chain = tls.peer_certificates().unwrap_or_default();
         match Peer::judge(chain, gateway.publisher.root(), withdrawn, gateway.now()) {
-            Ok(connector) => Box::pin(control::tunnel(&gateway, shard, stream, connector)).await,
+            Ok(connector) => {
+                stream.get_mut().0.grow(TUNNEL_READS);
+                let _known = gateway.limits.tunnel_here(peer.ip());
+                Box::pin(control::tunnel(&gateway, shard, stream, connector)).await;
+            }
             Err(error) => {
                 let reason = Reason::LinkRefused;
                 info!(component = COMPONENT, %peer, %reason, error = %Chain(&error), "tunnel refused");
@@ -57,11 +65,14 @@ pub(crate) async fn connection(
         }
         return;
     }
-    let shown = tls.peer_certificates().and_then(Shown::new);
+    let caller = Caller {
+        source: peer.ip(),
+        shown: tls.peer_certificates().and_then(Shown::new),
+        last_token: LastToken::default(),
+    };
     let service = service_fn(|request| {
-        let (gateway, shown) = (&gateway, shown.as_ref());
         // Boxed: the room for an answer is taken by the connections that wait for one, not by those that idle.
-        let answer = Box::pin(answer(gateway, shard, peer.ip(), shown, request));
+        let answer = Box::pin(answer(&gateway, shard, &caller, request));
         async move { Answered::Ok(answer.await) }
     });
     if let Err(error) = runtime::http::serve(stream, &gateway.http, &gateway.drain, service).await {
@@ -76,10 +87,10 @@ pub(crate) async fn connection(
 async fn answer(
     gateway: &Arc<Gateway>,
     shard: u16,
-    source: IpAddr,
-    shown: Option<&Shown>,
+    caller: &Caller,
     request: Request<Incoming>,
 ) -> Response<Reply> {
+    let source = caller.source;
     let (at, began) = (gateway.now(), Instant::now());
     let id = RequestId::new(runtime::id::request_id(&gateway.clock).into());
     let (head, body) = request.into_parts();
@@ -88,14 +99,16 @@ async fn answer(
     let arrived = Arrived { id, at, began, source, head: &head, step };
     let admitted = {
         let step = runtime::step!("gateway.admit", id, parent = "gateway.request");
-        arrived.admit(gateway, shown).inspect_err(|refused| note_refusal(&step, refused))
+        arrived.admit(gateway, caller).inspect_err(|refused| note_refusal(&step, refused))
     };
     let outcome = match admitted {
         Ok(Passed::Page(answer)) => {
             gateway.ledger.counters.elsewhere(answer.status().as_u16());
             Ok(answer)
         }
-        Ok(Passed::Role(passage, length)) => arrived.relay(gateway, shard, passage, length, body).await,
+        Ok(Passed::Role(passage, length, under_way)) => {
+            arrived.relay(gateway, shard, passage, length, body, under_way).await
+        }
         Err(refused) => {
             gateway.limits.refused(source, &refused, began);
             arrived.count_refused(gateway, &refused);
@@ -129,19 +142,26 @@ async fn answer(
     answer
 }
 
+/// Who is at the other end of a connection, as far as it is known.
+struct Caller {
+    source: IpAddr,
+    shown: Option<Shown>,
+    last_token: LastToken,
+}
+
 /// What a request can prove, by the state that was in force when it came.
 struct Proofs<'a> {
     state: &'a GatewayState,
-    shown: Option<&'a Shown>,
+    caller: &'a Caller,
 }
 
 impl Verify for Proofs<'_> {
     fn bearer(&self, text: &str) -> Result<Bearer, NotAccepted> {
-        self.state.verify_bearer(text)
+        self.state.verify_bearer_of(&self.caller.last_token, text)
     }
 
     fn certificate(&self, now: Timestamp) -> Result<(), NotTrusted> {
-        let shown = self.shown.ok_or(NotTrusted::Distrust(Distrust::Missing))?;
+        let shown = self.caller.shown.as_ref().ok_or(NotTrusted::Distrust(Distrust::Missing))?;
         shown.judge(self.state.trust(), now)
     }
 }
@@ -162,29 +182,42 @@ enum Passed {
     /// A page of our own: here it is.
     Page(Response<Reply>),
     /// To a role.
-    Role(Box<Passage>, BodyLength),
+    Role(Box<Passage>, BodyLength, UnderWay),
 }
 
 impl Arrived<'_> {
-    fn admit(&self, gateway: &Gateway, shown: Option<&Shown>) -> Result<Passed, Refused> {
+    fn admit(&self, gateway: &Gateway, caller: &Caller) -> Result<Passed, Refused> {
         if gateway.drain.has_started() {
             return Err(Refused::closing(Reason::Draining, "the gateway is stopping"));
         }
-        gateway.limits.source(self.source, self.began)?;
-        let asked = Asked::read(self.head, shown.map(Shown::thumbprint))?;
+        gateway.limits.source(self.source, self.began, || self.shows_known(gateway, caller))?;
+        let asked = Asked::read(self.head, caller.shown.as_ref().map(Shown::thumbprint))?;
         gateway.limits.body(asked.body)?;
         let state = gateway.publisher.load();
         let state = state.as_ref().ok_or_else(|| Refused::new(Reason::NoSnapshot, "no snapshot yet"))?;
-        Ok(match asked.admit(&state.snapshot, &Proofs { state, shown }, self.at)? {
-            Admitted::AuthInfo(info) => Passed::Page(reply::auth_info(&info, self.id)),
+        Ok(match asked.admit(&state.snapshot, &Proofs { state, caller }, self.at)? {
+            Admitted::AuthInfo(info) => {
+                gateway.limits.page(self.source, self.began)?;
+                Passed::Page(reply::auth_info(&info, self.id))
+            }
             Admitted::ServiceMetadata => {
+                gateway.limits.page(self.source, self.began)?;
                 Passed::Page(reply::metadata(&gateway.name, &state.snapshot, self.id))
             }
             Admitted::Role(passage) => {
-                gateway.limits.passage(&passage, asked.shown, self.source, self.began)?;
-                Passed::Role(passage, asked.body)
+                let under_way = gateway.limits.passage(&passage, asked.shown, self.source, self.began)?;
+                Passed::Role(passage, asked.body, under_way)
             }
         })
+    }
+
+    /// Whether the request shows what was verified before, so that judging it costs no signature.
+    fn shows_known(&self, gateway: &Gateway, caller: &Caller) -> bool {
+        let authorization = self.head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        match authorization.and_then(identity::bearer) {
+            Some(token) => gateway.publisher.load().as_ref().is_some_and(|state| state.knows_bearer(token)),
+            None => caller.shown.as_ref().is_some_and(Shown::was_trusted),
+        }
     }
 
     async fn relay(
@@ -194,8 +227,21 @@ impl Arrived<'_> {
         passage: Box<Passage>,
         length: BodyLength,
         body: Incoming,
+        under_way: UnderWay,
     ) -> Result<Response<Reply>, Refused> {
+        let mut arriving = None;
+        let body = if length == BodyLength::Known(0) {
+            Outgoing::Held(Bytes::new())
+        } else {
+            arriving = Some(gateway.in_flight.arrive());
+            let max_body = gateway.limits.max_body(passage.endpoint.max_body);
+            let patience = gateway.patience.body;
+            let held = route::hold(&gateway.tunnels, shard, body, length, max_body, patience);
+            // Boxed, as most requests have none.
+            Box::pin(held).await.inspect_err(|refused| self.count_refused(gateway, refused))?
+        };
         let place = gateway.in_flight.enter();
+        drop(arriving);
         let place =
             place.ok_or_else(|| Refused::new(Reason::Overloaded, "too many requests are under way"))?;
         let row = gateway.ledger.counters.row(passage.door, passage.role, passage.endpoint);
@@ -208,10 +254,9 @@ impl Arrived<'_> {
             device: passage.identity.device(),
             step: self.step.clone(),
         };
-        let mut ticket = Ticket::new(Arc::clone(&gateway.ledger), row, place, about);
-        let max_body = gateway.limits.max_body(passage.endpoint.max_body);
+        let mut ticket = Ticket::new(Arc::clone(&gateway.ledger), row, place, under_way, about);
         let head = self.request_head(*passage, length);
-        let request = route::Request { head, body, length, max_body };
+        let request = route::Request { head, body };
         let step = runtime::step!("gateway.route", self.id, parent = "gateway.request");
         let relayed = route::relay(&gateway.tunnels, shard, request, gateway.patience, &mut ticket).await;
         let told = |ticket: &mut Ticket, refused: &Refused| {
@@ -226,7 +271,13 @@ impl Arrived<'_> {
         drop(step);
         let wait = gateway.patience.answer;
         Ok(reply::relayed(&head, &self.head.method, self.id, |length| {
-            Box::new(AnswerBody::new(stream, upload, length, wait, ticket))
+            if upload.is_none()
+                && let Some(whole) = stream.take_whole(length)
+            {
+                ticket.received(whole.len());
+                return Reply::Text(whole);
+            }
+            Reply::Relayed(Box::new(AnswerBody::new(stream, upload, length, wait, ticket)))
         }))
     }
 

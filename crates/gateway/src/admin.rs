@@ -25,6 +25,10 @@ pub(crate) async fn serve(gateway: &Arc<Gateway>, listener: TcpListener) {
 impl Watched for Gateway {
     const ROLE: &'static str = "gateway";
 
+    fn names(&self) -> &[String] {
+        &self.admin_names
+    }
+
     async fn checks(&self) -> Vec<Check> {
         vec![
             self.drain_check(),

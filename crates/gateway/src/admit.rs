@@ -14,6 +14,7 @@ use http::{HeaderMap, StatusCode, Version};
 use proto::combination::Mode;
 use proto::endpoint::{Caller, Endpoint};
 use proto::entra::{AuthInfo, PublishedTenant};
+use proto::header;
 use proto::id::{ClientId, Guid, RoleId, Thumbprint};
 use proto::identity::Identity;
 use proto::path::{self, Door, External, PathError, RolePath};
@@ -147,7 +148,8 @@ impl<'a> Asked<'a> {
             (None, _) => None,
             (Some(_), Some(_)) => return Err(malformed("there are several Authorization headers")),
             (Some(value), None) => {
-                Some(value.to_str().map_err(|_| malformed("the Authorization header is not text"))?)
+                let text = header::visible(value.as_bytes());
+                Some(text.ok_or_else(|| malformed("the Authorization header is not text"))?)
             }
         };
         Ok(Self { method: head.method.as_str(), target, authorization, body, shown })

@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
 
 use futures_util::future::join_all;
 use proto::bundle::GatewayBundle;
@@ -140,11 +139,12 @@ impl Bound {
     /// Serves until `drain` begins, finishes the requests under way, says goodbye to the connection points
     /// and returns; at the drain's deadline it breaks off what is left.
     pub async fn run(self, drain: Drain) -> Result<(), RunError> {
-        let limits = Arc::new(Limits::new(&self.config.limits));
+        let limits = Arc::new(Limits::new(&self.config.limits, self.config.max_connections));
         let ledger = Arc::<Ledger>::default();
         let early = limit::early::answers(self.clock.clone(), Arc::clone(&ledger), Arc::clone(&limits));
         let gateway = Arc::new(Gateway {
             name: self.name,
+            admin_names: self.config.admin_names.clone(),
             clock: self.clock,
             drain: drain.clone(),
             closing: CancellationToken::new(),
@@ -247,11 +247,10 @@ async fn serve_shard(
     let mut loops = Vec::new();
     for listener in listeners {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let limits = Arc::clone(&gateway.limits);
         let options = AcceptOptions {
             cap: gateway.cap.clone(),
             handshake_timeout: gateway.handshake_timeout,
-            admit: Some(Arc::new(move |source| limits.handshake(source, Instant::now()))),
+            admission: Arc::clone(&gateway.limits),
         };
         let (context, tracker) = (Arc::clone(gateway), tasks.clone());
         let handler = move |stream, peer| {

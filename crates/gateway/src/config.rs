@@ -33,6 +33,11 @@ pub struct Config {
     /// Address of `/livez`, `/readyz` and `/metrics`, plain HTTP: keep it private. Default: none.
     #[serde(default)]
     pub admin_listen: Option<SocketAddr>,
+    /// Names by which monitors may ask for these pages. Addresses, `localhost` and names without a dot or under
+    /// endings like `.internal` need not be named; others do, because a stranger's page in a browser inside could
+    /// point its own name at this address. Default: none.
+    #[serde(default)]
+    pub admin_names: Vec<String>,
     /// Threads that serve devices, each with its own listener. Default 0: one for each core.
     #[serde(default)]
     pub shards: u16,

@@ -10,9 +10,10 @@ use proto::link::{FromGateway, ToGateway};
 use proto::snapshot::Signed;
 use proto::time::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
-use tunnel::{Config, ControlError, LostReason};
+use tunnel::{Config, ControlError};
 
 use crate::counters::{self, REPORT_EVERY, ROWS_AT_ONCE};
 use crate::events::SEND_EVERY;
@@ -46,34 +47,32 @@ where
             .is_some_and(|state| state.snapshot.withdrawn_links.contains(&thumbprint))
     };
     let driver = Driver::new(Arc::clone(&tunnel), Arc::clone(&gateway.tunnels), stream, is_withdrawn);
-    let closing = async {
-        gateway.closing.cancelled().await;
-        tunnel.close(Closing::Stopping);
-        std::future::pending::<()>().await;
-    };
-    let reason = tokio::select! {
-        biased;
-        reason = driver.run() => reason,
-        () = closing => LostReason::Finished,
-        () = publications(gateway, &tunnel) => LostReason::Cut,
-    };
+    // Tasks of their own: the driver is woken for every request, and they hardly ever.
+    let mut beside = JoinSet::new();
+    beside.spawn(publications(Arc::clone(gateway), Arc::clone(&tunnel)));
+    beside.spawn(let_go(Arc::clone(gateway), Arc::clone(&tunnel)));
+    let reason = driver.run().await;
     info!(component = COMPONENT, %connector, shard, %reason, "tunnel is down");
 }
 
+/// Closes a tunnel when the gateway is done.
+async fn let_go(gateway: Arc<Gateway>, tunnel: Arc<Tunnel>) {
+    gateway.closing.cancelled().await;
+    tunnel.close(Closing::Stopping);
+}
+
 /// Takes the publications that a tunnel brings, and answers them; ends with the tunnel.
-async fn publications(gateway: &Arc<Gateway>, tunnel: &Arc<Tunnel>) {
+async fn publications(gateway: Arc<Gateway>, tunnel: Arc<Tunnel>) {
     while let Some(messages) = tunnel.control_messages().await {
-        let taker = Arc::clone(gateway);
+        let taker = Arc::clone(&gateway);
         let now = gateway.now();
         // Signatures, large documents and the disk would hold up the shard's requests.
         let answers = tokio::task::spawn_blocking(move || taker.take(&messages, now)).await;
         match answers {
-            Ok(answers) => answers.iter().for_each(|answer| say(tunnel, answer)),
+            Ok(answers) => answers.iter().for_each(|answer| say(&tunnel, answer)),
             Err(error) => warn!(component = COMPONENT, %error, "publication not taken"),
         }
     }
-    // The driver has the last word.
-    std::future::pending::<()>().await;
 }
 
 impl Gateway {

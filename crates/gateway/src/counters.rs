@@ -11,7 +11,7 @@ use proto::id::RoleId;
 use proto::link::EndpointCounters;
 use proto::path::Door;
 use proto::reason::Reason;
-use runtime::metrics::{Counter, Histogram, REQUEST_BOUNDS};
+use runtime::metrics::{Counter, Histogram, PerThread, REQUEST_BOUNDS};
 use tracing::info;
 
 use crate::log::COMPONENT;
@@ -102,11 +102,17 @@ impl Refusals {
     }
 }
 
-/// Counters of one path since the last report.
+/// Counters of one path.
 #[derive(Debug, Default)]
 pub(crate) struct Row {
-    /// The same since the start.
+    /// Since the start.
     series: Arc<Series>,
+    /// Since the last report.
+    window: PerThread<Window>,
+}
+
+#[derive(Debug, Default)]
+struct Window {
     requests: AtomicU64,
     request_bytes: AtomicU64,
     responses: AtomicU64,
@@ -121,11 +127,10 @@ pub(crate) struct Row {
 /// Everything since the start, for `/metrics`.
 #[derive(Debug, Default)]
 pub(crate) struct Total {
-    pub(crate) requests: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    pub(crate) failed: AtomicU64,
-    pub(crate) request_bytes: AtomicU64,
-    pub(crate) response_bytes: AtomicU64,
+    pub(crate) refused: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) request_bytes: Counter,
+    pub(crate) response_bytes: Counter,
 }
 
 /// How a request went.
@@ -215,20 +220,22 @@ impl Key {
 impl Row {
     /// A request has been admitted.
     pub(crate) fn begin(&self, with_token: bool) {
-        add(&self.requests, 1);
-        add(&self.with_token, u64::from(with_token));
-        let now = self.concurrent.fetch_add(1, Ordering::Relaxed) + 1;
-        self.concurrent_max.fetch_max(now, Ordering::Relaxed);
+        let window = self.window.mine();
+        add(&window.requests, 1);
+        add(&window.with_token, u64::from(with_token));
+        let now = window.concurrent.fetch_add(1, Ordering::Relaxed) + 1;
+        window.concurrent_max.fetch_max(now, Ordering::Relaxed);
     }
 
-    /// … and is over.
+    /// … and is over, on the thread on which it began.
     pub(crate) fn end(&self, traffic: Traffic) {
-        self.concurrent.fetch_sub(1, Ordering::Relaxed);
-        add(&self.request_bytes, traffic.request_bytes);
-        add(&self.responses, u64::from(traffic.answered));
-        add(&self.response_bytes, traffic.response_bytes);
-        add(&self.elapsed_micros, u64::try_from(traffic.elapsed.as_micros()).unwrap_or(u64::MAX));
-        add(&self.failed, u64::from(traffic.failed));
+        let window = self.window.mine();
+        window.concurrent.fetch_sub(1, Ordering::Relaxed);
+        add(&window.request_bytes, traffic.request_bytes);
+        add(&window.responses, u64::from(traffic.answered));
+        add(&window.response_bytes, traffic.response_bytes);
+        add(&window.elapsed_micros, u64::try_from(traffic.elapsed.as_micros()).unwrap_or(u64::MAX));
+        add(&window.failed, u64::from(traffic.failed));
         self.series.statuses.count(traffic.status);
         self.series.request_bytes.add(traffic.request_bytes);
         self.series.response_bytes.add(traffic.response_bytes);
@@ -242,39 +249,44 @@ impl Row {
     }
 
     fn take(&self, name: String) -> EndpointCounters {
-        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
-        let now = self.concurrent.load(Ordering::Relaxed);
+        let take = |counter: fn(&Window) -> &AtomicU64| {
+            self.window.all().map(|window| counter(window).swap(0, Ordering::Relaxed)).sum()
+        };
+        // The threads had their highest at different moments, so this may be a little more than there ever were
+        // at one. What is under way goes on into the next window.
+        let highest = |window: &Window| {
+            window.concurrent_max.swap(window.concurrent.load(Ordering::Relaxed), Ordering::Relaxed)
+        };
         EndpointCounters {
             name,
-            requests: take(&self.requests),
-            request_bytes: take(&self.request_bytes),
-            responses: take(&self.responses),
-            response_bytes: take(&self.response_bytes),
-            elapsed_micros: take(&self.elapsed_micros),
-            failed: take(&self.failed),
-            with_token: take(&self.with_token),
-            // What is under way goes on into the next window.
-            concurrent_max: self.concurrent_max.swap(now, Ordering::Relaxed),
+            requests: take(|window| &window.requests),
+            request_bytes: take(|window| &window.request_bytes),
+            responses: take(|window| &window.responses),
+            response_bytes: take(|window| &window.response_bytes),
+            elapsed_micros: take(|window| &window.elapsed_micros),
+            failed: take(|window| &window.failed),
+            with_token: take(|window| &window.with_token),
+            concurrent_max: self.window.all().map(highest).sum(),
         }
     }
 }
 
 impl Total {
     pub(crate) fn end(&self, traffic: Traffic) {
-        add(&self.requests, 1);
-        add(&self.failed, u64::from(traffic.failed));
-        add(&self.request_bytes, traffic.request_bytes);
-        add(&self.response_bytes, traffic.response_bytes);
+        self.failed.add(u64::from(traffic.failed));
+        self.request_bytes.add(traffic.request_bytes);
+        self.response_bytes.add(traffic.response_bytes);
     }
 
     pub(crate) fn refused(&self) {
-        add(&self.requests, 1);
-        add(&self.refused, 1);
+        self.refused.count();
     }
 }
 
 fn add(counter: &AtomicU64, value: u64) {
-    counter.fetch_add(value, Ordering::Relaxed);
+    if value > 0 {
+        counter.fetch_add(value, Ordering::Relaxed);
+    }
 }
 
 /// The field's line [docs], letter by letter.

@@ -21,6 +21,7 @@ use crate::tunnel::Tunnels;
 #[derive(Debug)]
 pub struct Gateway {
     pub(crate) name: String,
+    pub(crate) admin_names: Vec<String>,
     pub(crate) clock: Clock,
     pub(crate) drain: Drain,
     /// Given when the last request is done: tunnels may end.

@@ -11,19 +11,22 @@ use proto::reason::REQUEST_ID_HEADER;
 pub(crate) fn inward(headers: &HeaderMap) -> Headers<'_> {
     headers
         .iter()
-        .filter(|(name, _)| header::inward().any(|passing| passing == name.as_str()))
-        .filter_map(|(name, value)| Some((name.as_str().into(), value.to_str().ok()?.into())))
+        .filter_map(|(name, value)| {
+            let name = header::find_inward(name.as_str())?;
+            Some((name.into(), header::visible(value.as_bytes())?.into()))
+        })
         .collect()
 }
 
 /// Adds the headers of an answer that pass. What is no header at all is dropped like what may not pass.
 pub(crate) fn outward(from: &Headers<'_>, to: &mut HeaderMap) {
     for (name, value) in from {
-        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
         // The request id is the gateway's own to say.
-        let passes = name != REQUEST_ID_HEADER && header::outward().any(|passing| passing == name.as_str());
-        if passes && let Ok(value) = HeaderValue::from_str(value) {
-            to.append(name, value);
+        let Some(name) = header::find_outward(name).filter(|name| *name != REQUEST_ID_HEADER) else {
+            continue;
+        };
+        if let Ok(value) = HeaderValue::from_str(value) {
+            to.append(HeaderName::from_static(name), value);
         }
     }
 }

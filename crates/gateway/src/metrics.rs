@@ -43,17 +43,16 @@ fn requests(counters: &Counters, page: &mut Page) {
         requests.labelled(labels(other, none, class), count);
     }
     let total = counters.total();
-    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
     page.counter(
         "roamgate_gateway_refused_total",
         "Requests that the gateway refused before it passed them on.",
     )
-    .value(load(&total.refused));
+    .value(total.refused.get());
     page.counter(
         "roamgate_gateway_failed_total",
         "Passed requests without an answer, or with one of 400 and above.",
     )
-    .value(load(&total.failed));
+    .value(total.failed.get());
     let refusals = page.counter(
         "roamgate_gateway_refusals_total",
         "Refusals of the gateway's own by reason code; docs/errors.md explains each.",
@@ -62,9 +61,9 @@ fn requests(counters: &Counters, page: &mut Page) {
         refusals.labelled([("reason", &reason.to_string())], count);
     }
     page.counter("roamgate_gateway_request_bytes_total", "Bytes of request bodies that were passed on.")
-        .value(load(&total.request_bytes));
+        .value(total.request_bytes.get());
     page.counter("roamgate_gateway_response_bytes_total", "Bytes of answer bodies that were passed back.")
-        .value(load(&total.response_bytes));
+        .value(total.response_bytes.get());
     for (endpoint, door, series) in &all {
         page.histogram(
             "roamgate_gateway_request_duration_seconds",

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
 use proto::entra::AuthInfo;
@@ -30,10 +30,12 @@ const fn retry_after_seconds(reason: Reason) -> (u64, u64) {
     }
 }
 
+const REQUEST_ID: HeaderName = HeaderName::from_static(reason::REQUEST_ID_HEADER);
+
 /// The body of an answer.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// A text of ours; taken when it is sent.
+    /// A text of ours, or a short answer of a role; taken when it is sent.
     Text(Bytes),
     /// What a role answers, as it comes.
     Relayed(Box<AnswerBody>),
@@ -112,7 +114,7 @@ pub(crate) fn relayed(
     head: &AnswerHead<'_>,
     method: &Method,
     request: RequestId,
-    body: impl FnOnce(Option<u64>) -> Box<AnswerBody>,
+    body: impl FnOnce(Option<u64>) -> Reply,
 ) -> Response<Reply> {
     let status = status(head.status);
     let bodiless =
@@ -122,7 +124,7 @@ pub(crate) fn relayed(
         drop(body(None));
         Reply::Text(Bytes::new())
     } else {
-        Reply::Relayed(body(head.body_length))
+        body(head.body_length)
     });
     *answer.status_mut() = status;
     headers::outward(&head.headers, answer.headers_mut());
@@ -139,7 +141,8 @@ pub(crate) fn relayed(
 }
 
 fn named(mut answer: Response<Reply>, request: RequestId) -> Response<Reply> {
-    answer.headers_mut().insert(reason::REQUEST_ID_HEADER, text_value(&request.to_string()));
+    let mut room = [0; 36];
+    answer.headers_mut().insert(REQUEST_ID, text_value(request.guid().text(&mut room)));
     answer
 }
 

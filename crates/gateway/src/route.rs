@@ -47,7 +47,7 @@ pub(crate) struct Patience {
 
 /// A request's body as routing sees it.
 #[derive(Debug)]
-enum Outgoing {
+pub(crate) enum Outgoing {
     Held(Bytes),
     Streamed(Option<Box<Upload>>),
 }
@@ -66,11 +66,7 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) head: RequestHead<'a>,
-    pub(crate) body: Incoming,
-    /// What it says about its body.
-    pub(crate) length: BodyLength,
-    /// Most bytes that its endpoint takes.
-    pub(crate) max_body: u64,
+    pub(crate) body: Outgoing,
 }
 
 /// Sends an admitted request through a tunnel and waits for the head of its answer.
@@ -81,14 +77,7 @@ pub(crate) async fn relay(
     patience: Patience,
     ticket: &mut Ticket,
 ) -> Result<Answer, Refused> {
-    // Before the body is read: without a tunnel there is nobody to read it for.
-    if request.length != BodyLength::Known(0)
-        && let Some(refused) = refuse(&tunnels.pick(shard, None))
-    {
-        return Err(refused);
-    }
-    let Request { head, body, length, max_body } = request;
-    let mut body = hold(body, length, max_body, patience.body).await?;
+    let Request { head, mut body } = request;
     let bytes = head.to_bytes().map_err(|error| Refused::new(Reason::MalformedRequest, error.to_string()))?;
     let bytes = Bytes::from(bytes);
     let mut tried: Option<Arc<Tunnel>> = None;
@@ -127,15 +116,20 @@ pub(crate) async fn relay(
     Err(Refused::new(Reason::TunnelLost, "the tunnel broke, and no other could take the request"))
 }
 
-/// Takes the body whole if it is small and its length is known.
-async fn hold(
+/// Takes a body whole if it is small and its length is known. `max_body`: most bytes that its endpoint takes.
+pub(crate) async fn hold(
+    tunnels: &Tunnels,
+    shard: u16,
     body: Incoming,
     length: BodyLength,
     max_body: u64,
     patience: Duration,
 ) -> Result<Outgoing, Refused> {
+    // First: without a tunnel there is nobody to read it for.
+    if let Some(refused) = refuse(&tunnels.pick(shard, None)) {
+        return Err(refused);
+    }
     match length {
-        BodyLength::Known(0) => Ok(Outgoing::Held(Bytes::new())),
         BodyLength::Known(length) if length <= HELD_BYTES => {
             let limit = usize::try_from(length).unwrap_or(usize::MAX);
             match read_body(body, limit, patience + upload::time_for(length)).await {

@@ -65,6 +65,12 @@ impl Shown {
         outcome
     }
 
+    /// Whether the chain was judged on this connection before, and well.
+    pub(crate) fn was_trusted(&self) -> bool {
+        let last = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().is_some_and(|verdict| verdict.outcome.is_ok())
+    }
+
     /// A device's own certificate is its key and nothing else; whatever is wrong with it as one of a PKI is
     /// no news for anybody.
     fn not_trusted(&self, distrust: Distrust) -> NotTrusted {

@@ -9,6 +9,8 @@ mod peer;
 mod registry;
 
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -17,7 +19,7 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use proto::link::reset;
 use tokio::sync::Notify;
-use tunnel::{Config, ControlError, Event, GatewaySide, LostReason, OpenError, StreamId, StreamMap};
+use tunnel::{Config, ControlError, Event, GatewaySide, LostReason, OpenError, Parts, StreamId, StreamMap};
 
 pub(crate) use driver::Driver;
 pub(crate) use peer::Peer;
@@ -28,9 +30,6 @@ pub(crate) use registry::{Pick, Tunnels};
 const CONTROL_WAITING: usize = 256;
 /// The same in bytes: one whole snapshot may always wait.
 const CONTROL_WAITING_BYTES: usize = proto::limits::SNAPSHOT_BYTES;
-/// Bytes of an answer that are taken before the driver is told to look whether credit is due. A fraction of
-/// the engine's own threshold, so that it is never the one that is late.
-const CONSUMED_UNTOLD: usize = 128 * 1024;
 
 /// A tunnel, shared by its driver and the requests inside it.
 #[derive(Debug)]
@@ -40,8 +39,18 @@ pub(crate) struct Tunnel {
     /// Who is at the other end.
     pub(crate) peer: Peer,
     inner: Mutex<Inner>,
+    room: AtomicUsize,
     driver: AtomicWaker,
     control: Notify,
+}
+
+/// [`Tunnel::room`] of a tunnel that takes no new streams, now and for ever.
+const ENDING: usize = usize::MAX;
+
+/// The engine while somebody works with it. When it is let go, others may read how much room it has.
+struct Held<'a> {
+    inner: MutexGuard<'a, Inner>,
+    room: &'a AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -66,12 +75,11 @@ pub(crate) enum Closing {
 #[derive(Debug, Default)]
 struct Waiting {
     head: Option<Bytes>,
-    parts: VecDeque<Bytes>,
+    parts: Parts,
     ended: bool,
     broken: Option<Broken>,
     reader: Option<Waker>,
     writer: Option<Waker>,
-    untold: usize,
 }
 
 /// A stream that will bring nothing more.
@@ -95,7 +103,7 @@ impl Tunnel {
             closing: None,
         };
         let (driver, control) = (AtomicWaker::new(), Notify::new());
-        Self { shard, peer, inner: Mutex::new(inner), driver, control }
+        Self { shard, peer, inner: Mutex::new(inner), room: AtomicUsize::new(0), driver, control }
     }
 
     /// Opens a stream. `body`: the whole body if it is held; `None`: it follows by [`Stream::poll_send`].
@@ -118,15 +126,15 @@ impl Tunnel {
         Ok(stream)
     }
 
-    /// How many more streams it takes now.
-    pub(crate) fn capacity(&self) -> usize {
-        self.lock().side.capacity()
+    /// How many more streams it takes now, or `None` when it takes none for ever. Known without waiting for whoever
+    /// works with the tunnel, so it may be a moment old; [`Tunnel::open`] has the last word.
+    pub(crate) fn room(&self) -> Option<usize> {
+        Some(self.room.load(Ordering::Relaxed)).filter(|room| *room != ENDING)
     }
 
     /// Whether it takes no new streams, now and for ever.
     pub(crate) fn is_ending(&self) -> bool {
-        let inner = self.lock();
-        inner.closing.is_some() || inner.side.is_draining() || inner.side.lost().is_some()
+        self.room().is_none()
     }
 
     /// Sends a control message.
@@ -170,9 +178,33 @@ impl Tunnel {
         self.driver.wake();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> Held<'_> {
         // A panic under the lock is a fault of ours; what it left is still better than none.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Held { inner, room: &self.room }
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let is_ending =
+            self.inner.closing.is_some() || self.inner.side.is_draining() || self.inner.side.lost().is_some();
+        let room = if is_ending { ENDING } else { self.inner.side.capacity() };
+        self.room.store(room, Ordering::Relaxed);
     }
 }
 
@@ -193,9 +225,7 @@ impl Inner {
             }
             Event::Data { stream, bytes, end } => {
                 self.update(stream, woken, |waiting| {
-                    if !bytes.is_empty() {
-                        waiting.parts.push_back(bytes);
-                    }
+                    waiting.parts.push(bytes);
                     waiting.ended |= end;
                 });
             }
@@ -269,12 +299,25 @@ impl Stream {
         .unwrap_or(Poll::Ready(Err(Broken::Lost)))
     }
 
+    /// The answer's body, if all of it is there, in one piece and of the stated length. The stream has done its work
+    /// then.
+    pub(crate) fn take_whole(&self, stated: Option<u64>) -> Option<Bytes> {
+        self.with_waiting(|waiting| {
+            let is_whole = waiting.ended
+                && waiting.broken.is_none()
+                && waiting.parts.len() < 2
+                && stated.is_none_or(|length| waiting.parts.bytes() as u64 == length);
+            is_whole.then(|| waiting.parts.pop().unwrap_or_default())
+        })
+        .flatten()
+    }
+
     /// The next part of the answer's body; what came before a break is still given.
     pub(crate) fn poll_part(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let mut inner = self.tunnel.lock();
         let inner = &mut *inner;
         let Some(waiting) = inner.streams.get_mut(&self.id) else { return Poll::Ready(None) };
-        let Some(part) = waiting.parts.pop_front() else {
+        let Some(part) = waiting.parts.pop() else {
             if waiting.ended {
                 return Poll::Ready(None);
             }
@@ -284,11 +327,7 @@ impl Stream {
             remember(&mut waiting.reader, cx);
             return Poll::Pending;
         };
-        waiting.untold += part.len();
-        let tell = !waiting.ended && (waiting.parts.is_empty() || waiting.untold >= CONSUMED_UNTOLD);
-        inner.side.consumed(self.id, part.len());
-        if tell {
-            waiting.untold = 0;
+        if inner.side.consumed(self.id, part.len()) {
             self.tunnel.driver.wake();
         }
         Poll::Ready(Some(Ok(part)))
@@ -344,14 +383,18 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let waiting = {
+        let (waiting, tell) = {
             let mut inner = self.tunnel.lock();
             // Nothing happens to a stream that has ended in both directions.
-            inner.side.reset(self.id, self.code);
-            inner.streams.remove(&self.id)
+            let tell = inner.side.reset(self.id, self.code);
+            // The last one out lets a tunnel close that wants to.
+            let tell = tell || inner.closing.is_some() || inner.side.is_draining();
+            (inner.streams.remove(&self.id), tell)
         };
         drop(waiting);
-        self.tunnel.driver.wake();
+        if tell {
+            self.tunnel.driver.wake();
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 const MAX_CONNECTIONS: usize = 10_000;
 /// Requests at once unless the file says otherwise.
 const MAX_REQUESTS: usize = 256;
-/// Time for a request's body unless the file says otherwise.
+/// Time that a sender has in hand for a request's body unless the file says otherwise.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The port of HTTPS, which no address names.
 pub(crate) const HTTPS_PORT: u16 = 443;
@@ -41,9 +41,11 @@ pub struct Config {
     /// Connections at once; one above is closed at once, and its device tries again later.
     pub max_connections: usize,
     /// Requests answered at once. Four times as many wait their turn, ten seconds at most; beyond either they
-    /// get 503. Bounds memory: a message may take some 40 MB while it is read.
+    /// get 503. A quarter is kept for devices that are known, whatever rolls out by bulk registration tokens.
+    /// Bounds memory: a message may take some 40 MB while it is read.
     pub max_requests: usize,
-    /// Longest time for the body of a request; a slower one is refused.
+    /// How long a sender may keep the body of a request waiting; beyond it 408. Each KiB that it sends gives
+    /// it a second back, up to this time, so that a poor line is no reason to refuse a long body.
     pub body_timeout: HumanDuration,
 }
 

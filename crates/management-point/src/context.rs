@@ -14,6 +14,7 @@ use site::Site;
 use crate::Options;
 use crate::audit::Mismatches;
 use crate::authenticate::verified::Verified;
+use crate::body::Shares;
 use crate::bounds::Bounds;
 use crate::config::{Config, host_of};
 use crate::counts::Counts;
@@ -33,6 +34,7 @@ pub(crate) struct Context {
     manners: Manners,
     pub(crate) approve_everything: bool,
     pub(crate) body_timeout: Duration,
+    pub(crate) bodies: Shares,
     pub(crate) bounds: Bounds,
     pub(crate) counts: Counts,
     clock: Clock,
@@ -57,6 +59,7 @@ impl Context {
             manners,
             approve_everything: options.approve_everything,
             body_timeout: config.body_timeout.get(),
+            bodies: Shares::default(),
             bounds: Bounds::new(config.max_requests),
             counts: Counts::default(),
             clock,

@@ -70,7 +70,7 @@ async fn dispatch_message(
 ) -> Result<Answer, Refusal> {
     let content_type = request.header("content-type").unwrap_or_default();
     let message =
-        RequestMessage::parse(content_type, &request.body).map_err(|error| not_a_message(&error))?;
+        RequestMessage::parse(content_type, &request.body.bytes).map_err(|error| not_a_message(&error))?;
     let rule = rule(message.header())?;
     let endpoint = message
         .header()

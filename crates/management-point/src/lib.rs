@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! listen → transport (mode, demanded certificate)
+//!        → body (read within its time and share) → bounds (a place for the work)
 //!        → authenticate (signature, token, certificate) → dispatch → registration | policy | location
 //!                                                                  | report | state_message | status_message
 //!                                                                  | site_facts | sts            → site
@@ -17,9 +18,11 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod announced;
 mod answer;
 mod audit;
 mod authenticate;
+mod body;
 mod bounds;
 mod config;
 mod context;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
@@ -14,13 +14,15 @@ use proto::id::RequestId;
 use proto::path::{self, PathError};
 use proto::reason::{self, REQUEST_ID_HEADER, Reason};
 use runtime::Drain;
-use runtime::http::{BodyError, HttpOptions, read_body};
+use runtime::http::HttpOptions;
 use runtime::id::request_id;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{Instrument as _, Span, debug, error, info, info_span};
 
+use crate::announced::Announced;
 use crate::answer::{Answer, Refusal, Style};
 use crate::authenticate::signature::{self, Signed};
+use crate::body::{self, Bound};
 use crate::bounds::within;
 use crate::context::Context;
 use crate::dispatch;
@@ -137,12 +139,9 @@ async fn admit(
         return Err(Refusal::new(Reason::MalformedRequest, format!("the header {name} stands twice")));
     }
     transport::check_road(context, &peer.transport, endpoint, &head.headers)?;
-    let held = match endpoint.max_body {
-        0 => None,
-        _ => context.bounds.hold_body(body.size_hint().exact()).await?,
-    };
-    let body =
-        read_body(body, endpoint.max_body, context.body_timeout).await.map_err(|error| bad_body(&error))?;
+    let bound = Bound { bytes: endpoint.max_body, patience: context.body_timeout };
+    let sender = || Announced::by(context, &head.headers).sender(&head.headers, &peer);
+    let body = body::read(body, bound, &context.bodies, sender).await?;
     Ok(Request {
         id,
         method: head.method,
@@ -153,7 +152,6 @@ async fn admit(
         body,
         peer: peer.address,
         transport: peer.transport,
-        _held: held,
     })
 }
 
@@ -173,14 +171,6 @@ fn is_known(target: &str) -> bool {
         .any(|prefix| target.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)))
 }
 
-fn bad_body(error: &BodyError<hyper::Error>) -> Refusal {
-    let reason = match error {
-        BodyError::TooLarge { .. } => Reason::BodyTooLarge,
-        BodyError::TooSlow | BodyError::Broken(_) => Reason::MalformedRequest,
-    };
-    Refusal::caused(reason, error)
-}
-
 /// Checks the request's signature and dispatches it. The signature's bearer gets signed answers.
 async fn process(
     context: &Context,
@@ -190,7 +180,8 @@ async fn process(
 ) -> (Answer, Option<AnswerSigning>) {
     let handler = Handler::of(request.endpoint);
     let refused = |refusal| (refuse(context, request.id, line, begun, &refusal, handler.style()), None);
-    let _place = match context.bounds.work().await {
+    let comes = Announced::by(context, &request.headers).comes();
+    let _place = match context.bounds.work(comes).await {
         Ok(place) => place,
         Err(refusal) => return refused(refusal),
     };

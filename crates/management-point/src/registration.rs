@@ -57,7 +57,9 @@ async fn register(
     details: &RegistrationDetails,
 ) -> Result<ClientRegistrationResponse, Refusal> {
     let key = client_key(&details.signing.der)?;
-    client_key(&details.encryption.der)?;
+    if details.encryption.der != details.signing.der {
+        client_key(&details.encryption.der)?;
+    }
     body.verify(&key).map_err(|error| Refusal::caused(Reason::RegistrationNotProved, &error))?;
     // The key is proved: from here on the caller may know why.
     let certificate = Thumbprint::of(&details.signing.der);

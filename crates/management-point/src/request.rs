@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hyper::{HeaderMap, Method};
 use proto::client_certificate;
 use proto::combination::Way;
@@ -13,7 +12,8 @@ use proto::id::{RequestId, Thumbprint};
 use proto::link::PEER_CERTIFICATE_HEADER;
 use proto::message::header_identity::names;
 use proto::reason::REQUEST_ID_HEADER;
-use tokio::sync::OwnedSemaphorePermit;
+
+use crate::body::Received;
 
 /// Headers that say who asks or what a body is. Two of a name could be read in two ways.
 const SINGLE: &[&str] = &[
@@ -76,13 +76,11 @@ pub(crate) struct Request {
     /// Still encoded.
     pub(crate) query: Option<String>,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+    pub(crate) body: Received,
     /// The address on the socket. For what came through a gateway, the connection point's.
     pub(crate) peer: IpAddr,
     /// What carried it.
     pub(crate) transport: Transport,
-    /// Its place among large bodies, kept until it is answered.
-    pub(crate) _held: Option<OwnedSemaphorePermit>,
 }
 
 impl Request {

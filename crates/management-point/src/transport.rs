@@ -6,8 +6,7 @@ use proto::endpoint::Endpoint;
 use proto::limits;
 use proto::pki::Usage;
 use proto::reason::Reason;
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use runtime::listen::TlsConnection;
 
 use crate::answer::Refusal;
 use crate::context::Context;
@@ -15,7 +14,7 @@ use crate::handler::Handler;
 use crate::request::{Peer, Transport, came_through_gateway};
 
 /// What a TLS connection showed, in this handshake or in the one that it resumes.
-pub(crate) fn of(stream: &TlsStream<TcpStream>) -> Transport {
+pub(crate) fn of(stream: &TlsConnection) -> Transport {
     let (_, connection) = stream.get_ref();
     let chain = connection.peer_certificates().unwrap_or_default();
     let shown = chain.iter().take(limits::CHAIN_CERTIFICATES).map(|der| der.to_vec()).collect();

@@ -59,6 +59,11 @@ impl Guid {
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
     }
 
+    /// Its text, written into room that the caller has.
+    pub fn text(self, room: &mut [u8; 36]) -> &str {
+        self.0.hyphenated().encode_lower(room)
+    }
+
     /// The sixteen bytes in the order in which they are printed.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()

@@ -2,6 +2,7 @@
 //! should be private. It tells nothing of a device.
 
 mod health;
+mod reach;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use tracing::{debug, warn};
@@ -27,6 +28,13 @@ pub use health::{Check, Report};
 const CONNECTIONS: usize = 16;
 /// Bytes of a request's head; monitors send some two hundred.
 const HEAD_BYTES: usize = 8 * 1024;
+/// How long a request may take to come, from its connection or from its first byte.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may wait for its next request. Monitors ask every quarter of a minute or more seldom and
+/// connect anew as cheaply; whoever idled would keep one of few places from them.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a monitor may take nothing of its answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer that has begun may take once the role has stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
@@ -34,6 +42,11 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 pub trait Watched: Send + Sync + 'static {
     /// What it is called on its pages: `gateway`.
     const ROLE: &'static str;
+
+    /// Names by which monitors may ask for the pages, besides addresses and names that no stranger can own.
+    fn names(&self) -> &[String] {
+        &[]
+    }
 
     /// Whether it can do its work now, check by check. Asked with every request for `/readyz`, so a check that
     /// waits for something bounds that itself.
@@ -53,6 +66,7 @@ pub async fn serve<W: Watched>(watched: Arc<W>, listener: TcpListener, end: impl
             return end.await;
         }
     };
+    warn_if_public::<W>(&listener);
     let drain = Drain::new();
     let handler = |stream, peer| {
         let (watched, drain) = (Arc::clone(&watched), drain.clone());
@@ -61,7 +75,13 @@ pub async fn serve<W: Watched>(watched: Arc<W>, listener: TcpListener, end: impl
                 let watched = Arc::clone(&watched);
                 async move { Ok::<_, Infallible>(answer(watched.as_ref(), &request).await) }
             });
-            let options = HttpOptions { head_size: HEAD_BYTES, ..HttpOptions::default() };
+            let options = HttpOptions {
+                head_timeout: HEAD_TIMEOUT,
+                idle_timeout: IDLE_TIMEOUT,
+                write_timeout: WRITE_TIMEOUT,
+                head_size: HEAD_BYTES,
+                ..HttpOptions::default()
+            };
             if let Err(error) = http::serve(stream, &options, &drain, service).await {
                 debug!(%peer, error = %Chain(&error), "monitor's connection ended early");
             }
@@ -76,7 +96,21 @@ pub async fn serve<W: Watched>(watched: Arc<W>, listener: TcpListener, end: impl
     drain.finish().await;
 }
 
+fn warn_if_public<W: Watched>(listener: &tokio::net::TcpListener) {
+    match listener.local_addr() {
+        Ok(address) if !reach::is_private(address.ip()) => warn!(
+            role = W::ROLE, %address,
+            "`admin_listen` may be reached by strangers, who are asked for nothing: name a private address"
+        ),
+        _ => {}
+    }
+}
+
 async fn answer<W: Watched>(watched: &W, request: &Request<Incoming>) -> Response<String> {
+    if !reach::is_ours(request.headers().get(HOST).map(HeaderValue::as_bytes), watched.names()) {
+        let text = "ask by address, or by a name from `admin_names` of the configuration\n";
+        return page(StatusCode::MISDIRECTED_REQUEST, PLAIN, text.to_owned());
+    }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         let mut answer = page(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "GET only\n".to_owned());
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));

@@ -1,7 +1,10 @@
 //! Stopping: finish what was begun, by a deadline.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -34,11 +37,51 @@ pub struct Drain {
 #[derive(Debug, Default)]
 struct Inner {
     /// Take no new work, finish the old.
-    started: CancellationToken,
+    started: Signal,
     /// The deadline has passed: drop the old work too.
-    cut_off: CancellationToken,
+    cut_off: Signal,
     deadline: OnceLock<Instant>,
     tasks: TaskTracker,
+}
+
+/// What is said once and heard by tens of thousands of tasks, each polled thousands of times a second. Asking
+/// a token takes locks that all threads share, so a task asks it once, to be woken, and then looks at a flag.
+#[derive(Debug, Default)]
+struct Signal {
+    is_given: AtomicBool,
+    token: CancellationToken,
+}
+
+impl Signal {
+    fn give(&self) {
+        // Before the waking, so that whoever is woken sees it.
+        self.is_given.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+
+    fn is_given(&self) -> bool {
+        self.is_given.load(Ordering::Acquire)
+    }
+
+    /// Runs `task` to its end, or until the signal: then `None`, and the task is not polled any more.
+    async fn or_end_of<F: Future>(&self, task: F) -> Option<F::Output> {
+        let (mut task, mut given) = (pin!(task), pin!(self.token.cancelled()));
+        let mut waits_with: Option<Waker> = None;
+        poll_fn(|cx| {
+            if self.is_given() {
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(output) = task.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            if waits_with.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                waits_with = Some(cx.waker().clone());
+                return given.as_mut().poll(cx).map(|()| None);
+            }
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 /// How a drain ended.
@@ -63,22 +106,28 @@ impl Drain {
         // A deadline beyond what the timer can hold is as good as thirty years.
         let far = now + Duration::from_hours(30 * 365 * 24);
         self.inner.deadline.get_or_init(|| now.checked_add(deadline).unwrap_or(far));
-        self.inner.started.cancel();
+        self.inner.started.give();
     }
 
     /// Whether [`Drain::begin`] was called.
     pub fn has_started(&self) -> bool {
-        self.inner.started.is_cancelled()
+        self.inner.started.is_given()
     }
 
     /// Resolves when the drain begins; at once when it has. Safe to drop and ask again.
     pub async fn started(&self) {
-        self.inner.started.cancelled().await;
+        self.inner.started.token.cancelled().await;
+    }
+
+    /// Runs `task` to its end, or until the drain begins: then `None`. For tasks that are polled often; to be
+    /// woken costs them nothing.
+    pub async fn begins_or<F: Future>(&self, task: F) -> Option<F::Output> {
+        self.inner.started.or_end_of(task).await
     }
 
     /// The signal for code that takes tokio's own type. Cancelling the token does not begin the drain.
     pub fn token(&self) -> CancellationToken {
-        self.inner.started.child_token()
+        self.inner.started.token.child_token()
     }
 
     /// Runs `task` on the current runtime as one that [`Drain::finish`] waits for.
@@ -98,9 +147,9 @@ impl Drain {
     where
         F: Future<Output = ()>,
     {
-        let cut_off = self.inner.cut_off.clone();
+        let inner = Arc::clone(&self.inner);
         self.inner.tasks.track_future(async move {
-            let _ = cut_off.run_until_cancelled(task).await;
+            let _ = inner.cut_off.or_end_of(task).await;
         })
     }
 
@@ -115,7 +164,7 @@ impl Drain {
             return Finished::Clean;
         }
         let left = tasks.len();
-        self.inner.cut_off.cancel();
+        self.inner.cut_off.give();
         // Its outcome does not matter: the tasks that are left now do not come to an await.
         let _ = timeout(CUT_OFF_GRACE, tasks.wait()).await;
         Finished::CutOff(left)
@@ -155,6 +204,31 @@ mod tests {
         drain.begin(Duration::from_millis(20));
         assert_eq!(drain.finish().await, Finished::CutOff(1));
         assert!(dropped.is_cancelled(), "what the task held is released");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_polled_often_is_woken_by_the_beginning_whoever_polls_it() {
+        let drain = Drain::new();
+        let (heard, polls) = (drain.clone(), Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+        let counted = Arc::clone(&polls);
+        let mut task = Box::pin(async move {
+            heard
+                .begins_or(poll_fn(move |_| {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    Poll::<()>::Pending
+                }))
+                .await
+        });
+        for _ in 0..3 {
+            assert!(poll_fn(|cx| Poll::Ready(task.as_mut().poll(cx).is_pending())).await);
+        }
+        assert_eq!(polls.load(Ordering::Relaxed), 3);
+        // Another task, and so another waker, takes it over.
+        let task = tokio::spawn(task);
+        tokio::task::yield_now().await;
+        drain.begin(LONG);
+        assert_eq!(task.await.unwrap(), None);
+        assert_eq!(drain.begins_or(std::future::pending::<()>()).await, None, "it has begun");
     }
 
     #[tokio::test]

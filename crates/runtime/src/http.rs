@@ -4,6 +4,7 @@ mod body;
 mod early;
 mod linger;
 mod pace;
+mod patience;
 
 use std::error::Error;
 use std::pin::pin;
@@ -32,7 +33,8 @@ pub struct HttpOptions {
     pub head_timeout: Duration,
     /// Time a kept connection may wait for its next request.
     pub idle_timeout: Duration,
-    /// Time the peer may leave us without taking any of an answer.
+    /// Time the peer may leave us without taking any of an answer: what it has in hand, and at most. Each 4 KiB that it
+    /// takes give it a second back.
     pub write_timeout: Duration,
     /// Bytes of request line and headers; above it 431. Tokens have up to 16 KiB, so less than that with some
     /// room would refuse good ones.
@@ -95,11 +97,10 @@ where
         builder.max_headers(headers);
     }
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    tokio::select! {
-        biased;
-        ended = connection.as_mut() => return ended,
-        () = drain.started() => connection.as_mut().graceful_shutdown(),
+    if let Some(ended) = drain.begins_or(connection.as_mut()).await {
+        return ended;
     }
+    connection.as_mut().graceful_shutdown();
     connection.await
 }
 

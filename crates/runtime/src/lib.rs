@@ -16,6 +16,7 @@ pub mod http;
 pub mod id;
 pub mod listen;
 pub mod metrics;
+pub mod read_ahead;
 pub mod signal;
 pub mod telemetry;
 pub mod tls;

@@ -1,22 +1,29 @@
 //! Sockets that are listened on, and the loop that takes what comes.
 
-use std::future::Future;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod admission;
+mod cap;
+mod handshake;
 
-use rustls::{HandshakeKind, ServerConfig};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
 use crate::drain::Drain;
-use crate::metrics::{Counter, HANDSHAKE_BOUNDS, Histogram};
+use crate::read_ahead::ReadAhead;
+use cap::Place;
+use handshake::HandshakeTime;
+
+pub use admission::{Admission, Everybody};
+pub use cap::{ConnectionCap, ConnectionCounts};
 
 /// Connections that the kernel holds until we take them. Beyond it the kernel lets new ones try again, so
 /// it must outlast a busy moment, not an outage.
@@ -25,6 +32,12 @@ pub const BACKLOG: u32 = 1024;
 /// Time a client has for its TLS handshake. Devices on poor lines need two or three seconds; whoever is
 /// slower holds a place that others want.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same for its first part where most places are taken: three times what a line with loss needs for it.
+const HELLO_TIMEOUT_WHEN_SCARCE: Duration = Duration::from_secs(3);
+
+/// Connections that are taken in one go.
+const ACCEPTED_AT_ONCE: usize = 16;
 
 /// Pause after the system refused to hand over a connection for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -83,185 +96,158 @@ fn open(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpListen
     #[cfg(not(unix))]
     let _ = reuse_port;
     socket.set_nonblocking(true)?;
+    // Answers are written whole, so waiting for more to send with them only costs time. On Linux connections have
+    // this from the socket that they came by, which saves a system call for each; elsewhere each is told.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
-/// How many connections may be open at once. Clones share one count, so that the shards of a listener have
-/// one cap.
-#[derive(Clone, Debug)]
-pub struct ConnectionCap {
-    places: Arc<Semaphore>,
-    connections: usize,
-    counts: Arc<ConnectionCounts>,
-}
-
-impl ConnectionCap {
-    /// At most `connections` at once (and never more than tokio can count, some 2^60).
-    pub fn new(connections: usize) -> Self {
-        let connections = connections.min(Semaphore::MAX_PERMITS);
-        Self { places: Arc::new(Semaphore::new(connections)), connections, counts: Arc::default() }
-    }
-
-    /// Places that are free now.
-    pub fn free(&self) -> usize {
-        self.places.available_permits()
-    }
-
-    /// Places that are taken now.
-    pub fn taken(&self) -> usize {
-        self.connections.saturating_sub(self.free())
-    }
-
-    /// What became of the connections that came.
-    pub fn counts(&self) -> &ConnectionCounts {
-        &self.counts
-    }
-}
-
-/// What became of connections since the start.
-#[derive(Debug)]
-pub struct ConnectionCounts {
-    /// Taken.
-    pub accepted: Counter,
-    /// Closed at once because all places were taken.
-    pub refused_at_cap: Counter,
-    /// Closed at once because their peer was not admitted.
-    pub not_admitted: Counter,
-    /// Handshakes that were made in full.
-    pub handshakes_full: Counter,
-    /// Handshakes that resumed an earlier session.
-    pub handshakes_resumed: Counter,
-    /// Handshakes that failed.
-    pub handshakes_failed: Counter,
-    /// Handshakes that were not finished in time.
-    pub handshakes_late: Counter,
-    /// How long those took that were made.
-    pub handshake_time: Histogram,
-}
-
-impl Default for ConnectionCounts {
-    fn default() -> Self {
-        Self {
-            accepted: Counter::default(),
-            refused_at_cap: Counter::default(),
-            not_admitted: Counter::default(),
-            handshakes_full: Counter::default(),
-            handshakes_resumed: Counter::default(),
-            handshakes_failed: Counter::default(),
-            handshakes_late: Counter::default(),
-            handshake_time: Histogram::new(HANDSHAKE_BOUNDS),
-        }
-    }
-}
-
-impl ConnectionCounts {
-    fn handshake(&self, tls: &rustls::ServerConnection, took: Duration) {
-        match tls.handshake_kind() {
-            Some(HandshakeKind::Resumed) => self.handshakes_resumed.count(),
-            _ => self.handshakes_full.count(),
-        }
-        self.handshake_time.observe(took);
-    }
-}
-
-/// Whether someone may connect at all, asked before any work is done for them.
-pub type Admit = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
-
 /// What an accept loop allows.
-#[derive(Clone)]
-pub struct AcceptOptions {
+#[derive(Debug)]
+pub struct AcceptOptions<A = Everybody> {
     /// Connections at once, handshakes included. One above is closed at once: refusing early is kinder than
     /// silence.
     pub cap: ConnectionCap,
-    /// Longest TLS handshake.
+    /// Longest TLS handshake, the wait for its first byte included.
     pub handshake_timeout: Duration,
-    /// Asked about each peer's address; whoever is not admitted is closed without an answer.
-    pub admit: Option<Admit>,
+    /// Asked about each peer.
+    pub admission: Arc<A>,
+}
+
+impl<A> Clone for AcceptOptions<A> {
+    fn clone(&self) -> Self {
+        Self {
+            cap: self.cap.clone(),
+            handshake_timeout: self.handshake_timeout,
+            admission: Arc::clone(&self.admission),
+        }
+    }
 }
 
 impl AcceptOptions {
     /// At most `connections`, handshakes within [`HANDSHAKE_TIMEOUT`], from everywhere.
     pub fn new(connections: usize) -> Self {
-        Self { cap: ConnectionCap::new(connections), handshake_timeout: HANDSHAKE_TIMEOUT, admit: None }
+        Self {
+            cap: ConnectionCap::new(connections),
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            admission: Arc::new(Everybody),
+        }
+    }
+
+    /// The same, for those only whom `admission` lets in.
+    #[must_use]
+    pub fn admit<A: Admission>(self, admission: Arc<A>) -> AcceptOptions<A> {
+        let Self { cap, handshake_timeout, .. } = self;
+        AcceptOptions { cap, handshake_timeout, admission }
     }
 }
 
-/// Takes TCP connections until `drain` begins and runs `handler` for each, as a task of the drain.
+/// A TLS connection as its handler gets it. Boxed: it has more than a kilobyte, and each future that it is handed
+/// on through would keep room for it.
+pub type TlsConnection = Box<TlsStream<ReadAhead<TcpStream>>>;
+
+/// Takes TCP connections of a listener that [`bind`] made until `drain` begins and runs `handler` for each, as a task of the drain.
 ///
 /// The handler gets the peer's address, an IPv4 one also where it came through an IPv6 socket, and should end
 /// soon after the drain began.
-pub async fn serve_plain<H, F>(listener: TcpListener, options: AcceptOptions, drain: Drain, handler: H)
+pub async fn serve_plain<A, H, F>(listener: TcpListener, options: AcceptOptions<A>, drain: Drain, handler: H)
 where
+    A: Admission,
     H: Fn(TcpStream, SocketAddr) -> F + Send + Sync,
     F: Future<Output = ()> + Send + 'static,
 {
-    let start = |stream, peer, place: OwnedSemaphorePermit| {
+    let start = |stream, peer, held: Held<A::Pass>| {
         let connection = handler(stream, peer);
         drain.spawn(async move {
             connection.await;
-            drop(place);
+            drop(held);
         });
     };
     accept_each(listener, &options, &drain, start).await;
 }
 
 /// The same with TLS: `handler` gets those that made the handshake in time.
-pub async fn serve_tls<H, F>(
+pub async fn serve_tls<A, H, F>(
     listener: TcpListener,
     config: Arc<ServerConfig>,
-    options: AcceptOptions,
+    options: AcceptOptions<A>,
     drain: Drain,
     handler: H,
 ) where
-    H: Fn(TlsStream<TcpStream>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    A: Admission,
+    H: Fn(TlsConnection, SocketAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let acceptor = TlsAcceptor::from(config);
-    let start = |stream, peer, place: OwnedSemaphorePermit| {
-        let handshake = Box::pin(timeout(options.handshake_timeout, acceptor.accept(stream)));
-        let handler = handler.clone();
-        let (counts, began) = (Arc::clone(&options.cap.counts), Instant::now());
+    let start = |stream, peer: SocketAddr, mut held: Held<A::Pass>| {
+        let patience = handshake_time(options.handshake_timeout, options.cap.is_scarce());
+        let (admission, config) = (Arc::clone(&options.admission), Arc::clone(&config));
+        let (counts, handler) = (Arc::clone(options.cap.counts()), handler.clone());
         // Handshake and handler are boxed apart, so that a connection is never larger than what it is doing: most
         // do nothing, and there are tens of thousands.
         drain.spawn(async move {
-            match handshake.await {
-                Ok(Ok(stream)) => {
-                    counts.handshake(stream.get_ref().1, began.elapsed());
-                    Box::pin(handler(stream, peer)).await;
+            let admission = admission.as_ref();
+            let made = Box::pin(handshake::make(stream, config, patience, admission, &mut held.pass)).await;
+            match made {
+                Ok(made) => {
+                    counts.handshake(made.stream.get_ref().1, made.took);
+                    Box::pin(handler(made.stream, peer)).await;
                 }
-                Ok(Err(error)) => {
-                    counts.handshakes_failed.count();
-                    debug!(%peer, %error, "handshake failed");
-                }
-                Err(_) => {
-                    counts.handshakes_late.count();
-                    debug!(%peer, "handshake not finished in time");
+                Err(failed) => {
+                    failed.count(&counts);
+                    debug!(%peer, error = %failed, "no handshake");
                 }
             }
-            drop(place);
+            drop(held);
         });
     };
     accept_each(listener, &options, &drain, start).await;
 }
 
-/// Where connections come from; a test puts its own in place of a listener.
-trait Incoming: Send + Sync {
-    fn next(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
+/// What a connection holds until its end.
+struct Held<P> {
+    pass: P,
+    _place: Place,
 }
 
+/// How long a handshake may take, and the wait for its first part. Where places are scarce, whoever connects and
+/// says nothing must not keep one for long: clients send their ClientHello in the moment that they are connected.
+fn handshake_time(longest: Duration, scarce: bool) -> HandshakeTime {
+    let hello = if scarce { longest.min(HELLO_TIMEOUT_WHEN_SCARCE) } else { longest };
+    HandshakeTime { hello, whole: longest }
+}
+
+/// Where connections come from; a test puts its own in place of a listener.
+trait Incoming: Send + Sync {
+    /// The next one, when it comes.
+    fn next(&self) -> impl Future<Output = Accepted> + Send;
+
+    /// One that waits already.
+    fn next_waiting(&self) -> impl Future<Output = Option<Accepted>> + Send;
+}
+
+type Accepted = io::Result<(TcpStream, SocketAddr)>;
+
 impl Incoming for TcpListener {
-    async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    async fn next(&self) -> Accepted {
         self.accept().await
+    }
+
+    async fn next_waiting(&self) -> Option<Accepted> {
+        poll_fn(|cx| match self.poll_accept(cx) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
     }
 }
 
-async fn accept_each(
+async fn accept_each<A: Admission>(
     incoming: impl Incoming,
-    options: &AcceptOptions,
+    options: &AcceptOptions<A>,
     drain: &Drain,
-    start: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit),
+    start: impl Fn(TcpStream, SocketAddr, Held<A::Pass>),
 ) {
     let mut troubled = false;
     loop {
@@ -270,53 +256,66 @@ async fn accept_each(
             () = drain.started() => return,
             accepted = incoming.next() => accepted,
         };
-        match accepted {
-            Ok((stream, peer)) => {
-                if troubled {
-                    info!("connections are taken again");
-                    troubled = false;
+        let mut accepted = Some(accepted);
+        let mut taken = 0;
+        while let Some(one) = accepted.take() {
+            match one {
+                Ok((stream, peer)) => {
+                    if troubled {
+                        info!("connections are taken again");
+                        troubled = false;
+                    }
+                    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                    admit(stream, peer, options, &start);
                 }
-                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                admit(stream, peer, options, &start);
-            }
-            Err(error) if concerns_one_connection(&error) => {
-                debug!(%error, "connection lost before it was taken");
-            }
-            Err(error) => {
-                if !troubled {
-                    warn!(%error, "connections cannot be taken, trying again");
-                    troubled = true;
+                Err(error) if concerns_one_connection(&error) => {
+                    debug!(%error, "connection lost before it was taken");
                 }
-                // The process is out of descriptors or memory and the kernel has no event for "there are some
-                // again"; the waiting connection makes the socket ready all the while, so that without a
-                // pause this loop would take the time that others need to close theirs.
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                Err(error) => {
+                    if !troubled {
+                        warn!(%error, "connections cannot be taken, trying again");
+                        troubled = true;
+                    }
+                    // The process is out of descriptors or memory and the kernel has no event for "there are some
+                    // again"; the waiting connection makes the socket ready all the while, so that without a
+                    // pause this loop would take the time that others need to close theirs.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    break;
+                }
+            }
+            taken += 1;
+            if taken < ACCEPTED_AT_ONCE {
+                accepted = incoming.next_waiting().await;
+            } else {
+                // In a flood those who are let in want their turn, too.
+                tokio::task::yield_now().await;
             }
         }
     }
 }
 
-fn admit(
+fn admit<A: Admission>(
     stream: TcpStream,
     peer: SocketAddr,
-    options: &AcceptOptions,
-    start: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit),
+    options: &AcceptOptions<A>,
+    start: impl Fn(TcpStream, SocketAddr, Held<A::Pass>),
 ) {
-    if options.admit.as_ref().is_some_and(|admit| !admit(peer.ip())) {
-        options.cap.counts.not_admitted.count();
+    let Some(pass) = options.admission.connected(peer.ip()) else {
+        options.cap.counts().not_admitted.count();
         debug!(%peer, "connection not admitted");
         return;
-    }
-    let Ok(place) = Arc::clone(&options.cap.places).try_acquire_owned() else {
-        options.cap.counts.refused_at_cap.count();
+    };
+    let Some(place) = options.cap.take() else {
+        options.cap.counts().refused_at_cap.count();
         debug!(%peer, "connection refused, all places are taken");
         return;
     };
-    // Answers are written whole, so waiting for more to send with them only costs time. It fails only on a
-    // connection that is dead already, which the handler will notice.
-    let _ = stream.set_nodelay(true);
-    options.cap.counts.accepted.count();
-    start(stream, peer, place);
+    if !cfg!(target_os = "linux") {
+        // See [`open`].
+        let _ = stream.set_nodelay(true);
+    }
+    options.cap.counts().accepted.count();
+    start(stream, peer, Held { pass, _place: place });
 }
 
 /// Errors of the connection that was about to be taken, not of the listener.
@@ -326,121 +325,4 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-    use crate::drain::Finished;
-
-    const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-    fn listener() -> (TcpListener, SocketAddr) {
-        let listener = TcpListener::from_std(bind(LOOPBACK).unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
-        (listener, address)
-    }
-
-    async fn echo(mut stream: TcpStream, _peer: SocketAddr) {
-        let (mut read, mut write) = stream.split();
-        let _ = tokio::io::copy(&mut read, &mut write).await;
-    }
-
-    async fn is_served(stream: &mut TcpStream) -> bool {
-        let mut byte = [0];
-        stream.write_all(b"x").await.is_ok() && stream.read_exact(&mut byte).await.is_ok()
-    }
-
-    #[test]
-    fn an_address_in_use_is_named_with_the_reason() {
-        let first = bind(LOOPBACK).unwrap();
-        let address = first.local_addr().unwrap();
-        let error = bind(address).unwrap_err();
-        assert_eq!(error.to_string(), format!("cannot listen on {address}: another program has it"));
-    }
-
-    #[test]
-    fn all_shards_listen_on_the_port_that_the_first_one_got() {
-        let listeners = bind_shards(LOOPBACK, 3).unwrap();
-        let ports: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
-        assert_eq!(ports.len(), 3);
-        assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
-        assert_eq!(bind_shards(LOOPBACK, 0).unwrap().len(), 1);
-    }
-
-    #[tokio::test]
-    async fn connections_above_the_cap_are_closed_and_places_come_back() {
-        let (listener, address) = listener();
-        let (drain, options) = (Drain::new(), AcceptOptions::new(1));
-        drain.spawn(serve_plain(listener, options.clone(), drain.clone(), echo));
-
-        let mut first = TcpStream::connect(address).await.unwrap();
-        assert!(is_served(&mut first).await);
-        let mut second = TcpStream::connect(address).await.unwrap();
-        assert!(!is_served(&mut second).await, "the only place is taken");
-        drop(first);
-        while options.cap.free() == 0 {
-            tokio::task::yield_now().await;
-        }
-        let mut third = TcpStream::connect(address).await.unwrap();
-        assert!(is_served(&mut third).await);
-    }
-
-    #[tokio::test]
-    async fn whoever_is_not_admitted_is_closed_unanswered() {
-        let (listener, address) = listener();
-        let mut options = AcceptOptions::new(10);
-        options.admit = Some(Arc::new(|peer: IpAddr| !peer.is_loopback()));
-        let drain = Drain::new();
-        drain.spawn(serve_plain(listener, options, drain.clone(), echo));
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        assert!(!is_served(&mut stream).await);
-    }
-
-    #[tokio::test]
-    async fn a_drain_ends_the_loop_and_closes_the_listener() {
-        let (listener, address) = listener();
-        let drain = Drain::new();
-        drain.spawn(serve_plain(listener, AcceptOptions::new(10), drain.clone(), echo));
-        drain.begin(Duration::from_secs(5));
-        assert_eq!(drain.finish().await, Finished::Clean);
-        assert!(TcpStream::connect(address).await.is_err());
-    }
-
-    /// Fails as a process without free descriptors does, and then works.
-    struct Starved {
-        listener: TcpListener,
-        failures: AtomicUsize,
-    }
-
-    impl Incoming for Starved {
-        async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
-            const EMFILE: i32 = 24;
-            let failed = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
-            if failed.is_ok() {
-                return Err(io::Error::from_raw_os_error(EMFILE));
-            }
-            self.listener.accept().await
-        }
-    }
-
-    #[tokio::test]
-    async fn the_loop_outlives_a_want_of_descriptors() {
-        let (listener, address) = listener();
-        let starved = Starved { listener, failures: AtomicUsize::new(2) };
-        let drain = Drain::new();
-        let tasks = drain.clone();
-        drain.spawn(async move {
-            let start = |stream, peer, place: OwnedSemaphorePermit| {
-                tasks.spawn(async move {
-                    echo(stream, peer).await;
-                    drop(place);
-                });
-            };
-            accept_each(starved, &AcceptOptions::new(1), &tasks, start).await;
-        });
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        assert!(is_served(&mut stream).await);
-    }
-}
+mod tests;

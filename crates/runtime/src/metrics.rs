@@ -7,13 +7,16 @@
 
 mod histogram;
 mod page;
+mod per_thread;
 mod process;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use histogram::{COMMIT_BOUNDS, HANDSHAKE_BOUNDS, Histogram, REQUEST_BOUNDS, Reading};
 pub use page::{Family, Format, Kind, Page};
+pub use per_thread::PerThread;
 pub use process::{Descriptors, descriptors};
 
 /// Adds the families of something that belongs to the process and to no role.
@@ -38,9 +41,9 @@ pub fn process(page: &mut Page, role: &'static str) {
     }
 }
 
-/// A number that only grows. A plain atomic with a name for what it does.
+/// A number that only grows, counted by each thread apart.
 #[derive(Default)]
-pub struct Counter(std::sync::atomic::AtomicU64);
+pub struct Counter(PerThread<AtomicU64>);
 
 impl Counter {
     /// One more.
@@ -50,12 +53,14 @@ impl Counter {
 
     /// So many more.
     pub fn add(&self, more: u64) {
-        self.0.fetch_add(more, std::sync::atomic::Ordering::Relaxed);
+        if more > 0 {
+            self.0.mine().fetch_add(more, Ordering::Relaxed);
+        }
     }
 
     /// The number now.
     pub fn get(&self) -> u64 {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
+        self.0.all().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 }
 

@@ -20,10 +20,15 @@
 //! * Fields may hold what a stranger sent: control characters, line ends and text that looks like the end of
 //!   a record are made visible and harmless. Put such text into a *message* only through [`OneLine`].
 //!
-//! Lines are handed to one thread that writes. When it does not keep up lines are dropped, counted, and the
-//! number is logged: a full disk or a slow one never holds up a request.
+//! * A line that is written with every request takes a shorter way: [`verbatim`].
+//!
+//! Lines are handed to one thread that writes. Those of one thread keep their order, those of several stand in the
+//! order of their times. When the writing thread does not keep up lines are dropped, counted, and the number is
+//! logged: a full disk or a slow one never holds up a request.
 
+mod batch;
 mod component;
+mod direct;
 mod escape;
 mod file;
 mod format;
@@ -45,11 +50,13 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::clock::Clock;
 use component::Components;
+use direct::Direct;
 use layer::LogLayer;
 use step::Steps;
 use writer::{Outputs, Writer};
 
 pub use component::{ComponentSpec, Format, Level, UnknownComponent, UnknownLevel};
+pub use direct::verbatim;
 pub use escape::OneLine;
 pub use file::MIN_SIZE;
 pub use format::Console;
@@ -131,6 +138,7 @@ pub enum LogInitError {
 pub fn init(config: LogConfig) -> Result<LogHandle, LogInitError> {
     let (subscriber, handle) = start(config)?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogInitError::Twice)?;
+    handle.direct.set();
     Ok(handle)
 }
 
@@ -163,8 +171,9 @@ fn start_with(
     );
     let writer = Writer::start(outputs, config.clock.clone()).map_err(LogInitError::Thread)?;
     let steps = config.steps.map(|sink| Steps::new(sink, config.clock.clone()));
-    let layer = LogLayer::new(Arc::clone(&components), writer.queue(), config.clock, steps);
-    Ok((tracing_subscriber::registry().with(layer), LogHandle { components, writer }))
+    let layer = LogLayer::new(Arc::clone(&components), writer.queue(), config.clock.clone(), steps);
+    let direct = Direct::new(Arc::clone(&components), writer.queue(), config.clock);
+    Ok((tracing_subscriber::registry().with(layer), LogHandle { components, direct, writer }))
 }
 
 /// The running log. Dropping it writes all lines that are waiting and ends the writing thread; what is logged
@@ -172,6 +181,7 @@ fn start_with(
 #[derive(Debug)]
 pub struct LogHandle {
     components: Arc<Components>,
+    direct: Direct,
     writer: Writer,
 }
 

@@ -15,10 +15,15 @@ use tokio::sync::oneshot;
 
 struct Role {
     well: bool,
+    names: Vec<String>,
 }
 
 impl Watched for Role {
     const ROLE: &'static str = "test";
+
+    fn names(&self) -> &[String] {
+        &self.names
+    }
 
     async fn checks(&self) -> Vec<Check> {
         vec![Check::ok("first"), Check::unless(!self.well, "second", "it is gone", "bring it back")]
@@ -47,14 +52,19 @@ fn start(well: bool) -> Running {
     let address = listener.local_addr().unwrap();
     let (end, ended) = oneshot::channel();
     let serve = async move {
-        runtime::admin::serve(Arc::new(Role { well }), listener, async { drop(ended.await) }).await;
+        let role = Role { well, names: vec!["mp.example.com".to_owned()] };
+        runtime::admin::serve(Arc::new(role), listener, async { drop(ended.await) }).await;
     };
     Running { address, end, task: tokio::spawn(serve) }
 }
 
 async fn ask(address: SocketAddr, line: &str, more: &str) -> (String, String) {
+    ask_by_name(address, "a", line, more).await
+}
+
+async fn ask_by_name(address: SocketAddr, name: &str, line: &str, more: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("{line} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{more}\r\n");
+    let request = format!("{line} HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n{more}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -113,4 +123,32 @@ async fn it_ends_with_the_role() {
     end.send(()).unwrap();
     task.await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_name_that_a_stranger_can_point_at_us_gets_no_page() {
+    let running = start(true);
+    for page in ["/livez", "/readyz", "/metrics", "/"] {
+        let (head, body) = ask_by_name(running.address, "evil.example", &format!("GET {page}"), "").await;
+        assert!(head.starts_with("http/1.1 421") && !body.contains("ok"), "{head}\n{body}");
+    }
+    for name in ["127.0.0.1:9444", "localhost", "mp.example.com:9444"] {
+        assert_eq!(ask_by_name(running.address, name, "GET /livez", "").await.1, "ok\n", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_idle_leave_their_places_to_monitors() {
+    let running = start(true);
+    let begun = std::time::Instant::now();
+    // As many as are taken at once.
+    let mut idle = Vec::new();
+    for _ in 0..16 {
+        idle.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    for stream in &mut idle {
+        assert!(!matches!(stream.read(&mut [0]).await, Ok(1..)));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(15), "after {:?}", begun.elapsed());
+    assert_eq!(ask(running.address, "GET /livez", "").await.1, "ok\n");
 }

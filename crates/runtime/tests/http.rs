@@ -147,9 +147,33 @@ async fn a_peer_that_takes_nothing_of_its_answer_is_dropped() {
     let drain = Drain::new();
     let mut peer = connect(HttpOptions { write_timeout: SHORT, ..patient() }, &drain);
     peer.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    // The first bytes show that the answer is on its way.
+    read_until(&mut peer, " 200 OK\r\n").await;
     drain.begin(LONG);
     assert_eq!(drain.finish().await, Finished::Clean);
     assert!(rest(peer).await.len() < 1 << 20);
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_its_answer_in_drops_is_dropped_though_each_drop_is_quick() {
+    let drain = Drain::new();
+    let mut peer = connect(HttpOptions { write_timeout: SHORT, ..patient() }, &drain);
+    peer.write_all(b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    read_until(&mut peer, " 200 OK\r\n").await;
+    drain.begin(LONG);
+    let begun = Instant::now();
+    let mut tick = tokio::time::interval(SHORT / 10);
+    let taking = async {
+        let mut drops = [0; 8];
+        while let Ok(1..) = peer.read(&mut drops).await {
+            tick.tick().await;
+        }
+    };
+    tokio::select! {
+        finished = drain.finish() => assert_eq!(finished, Finished::Clean),
+        () = taking => unreachable!("what is buffered lasts longer"),
+    }
+    assert!(begun.elapsed() < SHORT * 5, "given up after {:?}", begun.elapsed());
 }
 
 #[tokio::test]

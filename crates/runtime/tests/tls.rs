@@ -1,11 +1,12 @@
 //! Handshakes between our own two ends, in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use runtime::config::private_file;
-use runtime::listen::{AcceptOptions, bind, serve_tls};
+use runtime::listen::{AcceptOptions, Admission, TlsConnection, bind, serve_tls};
 use runtime::tls::{
     CertificateByAlpn, CertificateFiles, ChainError, ChainTrust, ClientCertificates, ClientTls,
     OwnCertificate, Reloaded, ServerCertificate, ServerTls, Tickets, peer_thumbprint_sha256, roots_from_der,
@@ -156,6 +157,7 @@ async fn a_resumed_session_keeps_the_device_certificate_also_on_another_shard() 
             .build()
             .unwrap()
     };
+    assert_eq!(shard().send_tls13_tickets, 1, "one is enough, and each costs");
     let device = self_signed("device");
     let client = dialer(&authority).certificate(&device).build().unwrap();
     let (first, _) = connect(&shard(), &client).await.unwrap();
@@ -307,7 +309,7 @@ async fn an_unfinished_handshake_gives_its_place_back() {
     let address = listener.local_addr().unwrap();
     let options = AcceptOptions { handshake_timeout: Duration::from_millis(300), ..AcceptOptions::new(1) };
     let drain = Drain::new();
-    let greet = |mut stream: server::TlsStream<TcpStream>, _peer| async move {
+    let greet = |mut stream: TlsConnection, _peer| async move {
         let _ = stream.write_all(b"hello").await;
         let _ = stream.shutdown().await;
     };
@@ -323,4 +325,71 @@ async fn an_unfinished_handshake_gives_its_place_back() {
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     assert_eq!(text, "hello");
+}
+
+/// Counts what it is asked.
+#[derive(Default)]
+struct Counting {
+    connected: AtomicUsize,
+    greeted: AtomicUsize,
+    shook_hands: AtomicUsize,
+}
+
+impl Counting {
+    fn counts(&self) -> [usize; 3] {
+        [&self.connected, &self.greeted, &self.shook_hands].map(|count| count.load(Ordering::SeqCst))
+    }
+}
+
+impl Admission for Counting {
+    type Pass = ();
+
+    fn connected(&self, _: std::net::IpAddr) -> Option<()> {
+        self.connected.fetch_add(1, Ordering::SeqCst);
+        Some(())
+    }
+
+    fn greeted(&self, (): &mut (), hello: &rustls::server::ClientHello<'_>) -> bool {
+        self.greeted.fetch_add(1, Ordering::SeqCst);
+        hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == HTTP))
+    }
+
+    fn shook_hands(&self, (): &mut (), tls: &rustls::ServerConnection) -> bool {
+        self.shook_hands.fetch_add(1, Ordering::SeqCst);
+        tls.alpn_protocol() == Some(HTTP)
+    }
+}
+
+#[tokio::test]
+async fn a_peer_is_asked_about_when_it_has_done_its_own_part_and_not_before() {
+    let authority = Authority::new("public");
+    let config = ServerTls::new(clock(), shown(authority.server("gateway.example"))).alpn([HTTP]);
+    let listener = TcpListener::from_std(bind(([127, 0, 0, 1], 0).into()).unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let admission = Arc::new(Counting::default());
+    let options = AcceptOptions::new(10).admit(Arc::clone(&admission));
+    let counts = Arc::clone(options.cap.counts());
+    let drain = Drain::new();
+    let greet = |mut stream: TlsConnection, _peer| async move {
+        let _ = stream.write_all(b"hello").await;
+        let _ = stream.shutdown().await;
+    };
+    drain.spawn(serve_tls(listener, config.build().unwrap(), options, drain.clone(), greet));
+
+    // A connection that says nothing, and one that says half of it, are not worth a question.
+    let _silent = TcpStream::connect(address).await.unwrap();
+    let mut half = TcpStream::connect(address).await.unwrap();
+    half.write_all(&[22, 3, 1, 2, 0, 1, 0]).await.unwrap();
+    let dial = async |alpn: Option<&[u8]>| {
+        let client = TlsConnector::from(dialer(&authority).alpn(alpn).build().unwrap());
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = client.connect(ServerName::try_from("gateway.example").unwrap(), stream).await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.map(|_| text)
+    };
+    assert!(dial(None).await.is_err(), "not let on after its ClientHello");
+    assert_eq!(admission.counts(), [3, 1, 0]);
+    assert_eq!((counts.not_admitted.get(), counts.handshakes_full.get()), (1, 0));
+    assert_eq!(dial(Some(HTTP)).await.unwrap(), "hello");
+    assert_eq!(admission.counts(), [4, 2, 1]);
 }

@@ -9,7 +9,7 @@ use crate::approval::ApprovalRule;
 use crate::crl::CrlStates;
 use crate::db::{self, DbError, Tx};
 use crate::device::{Device, DeviceFilter, DeviceMark};
-use crate::registration::{Burst, USER_LIMIT};
+use crate::registration::{Burst, Door, USER_LIMIT};
 use crate::role::{Role, RoleMode};
 use crate::setting::SettingView;
 use crate::site::lock;
@@ -222,7 +222,7 @@ fn crowded_users(tx: &mut dyn Tx) -> Result<Vec<Alarm>, DbError> {
     Ok(db::user_key::list_held(tx, USER_LIMIT, USERS)?.into_iter().map(alarm).collect())
 }
 
-/// More devices came by one token, or from one address, than usual (R19): a roll-out, or a stolen token.
+/// More devices came by one door than usual (R19): a roll-out, or what let them in was stolen.
 fn crowded_door(burst: &Burst) -> Alarm {
     let Burst { door, since, came, refused, .. } = burst;
     let waiting = match refused {
@@ -230,7 +230,15 @@ fn crowded_door(burst: &Burst) -> Alarm {
         refused => format!(", and requests of further ones were told to wait {refused} times"),
     };
     let text = format!("{came} new devices registered with {door} within an hour{waiting}.");
-    let fix = "If nobody rolls out devices, roamgate bulk-token block TOKEN; a roll-out needs nothing.";
+    let fix = match door {
+        Door::Token(_) => {
+            "If nobody rolls out devices, roamgate bulk-token block TOKEN; a roll-out needs nothing."
+        }
+        Door::Certificate(_) | Door::TenantDevice { .. } | Door::TenantUser { .. } => {
+            "One host or user has few devices: see `roamgate device list`, and block those that nobody knows."
+        }
+        _ => "If nobody rolls out devices, look where they come from; a roll-out needs nothing.",
+    };
     Alarm::new("registration", door.to_string(), text, fix).since(Some(*since))
 }
 

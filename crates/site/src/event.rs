@@ -7,6 +7,7 @@ use proto::trust::{Purpose, SiteRoot};
 use serde::Serialize;
 
 use crate::db::{self, DbError};
+use crate::gateway::Report;
 use crate::site::lock;
 use crate::{Site, limits};
 
@@ -94,7 +95,9 @@ impl Site {
         let mut states = lock(&self.inner.gateway_states);
         // A connection point names gateways as it likes: the map must not grow by it.
         if states.len() < limits::GATEWAY_STATES || states.contains_key(&(state.gateway, connector)) {
-            states.insert((state.gateway, connector), (now, state));
+            let key = (state.gateway, connector);
+            let report = Report::after(states.remove(&key), state, now);
+            states.insert(key, report);
         }
     }
 

@@ -52,6 +52,23 @@ pub struct Gateway {
     pub seen_by: Vec<(Guid, Timestamp, GatewayState)>,
 }
 
+/// What a connection point said last of a gateway.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    at: Timestamp,
+    /// Since when all its reports have said that there are tunnels.
+    tunnels_since: Option<Timestamp>,
+    state: GatewayState,
+}
+
+impl Report {
+    /// The report that takes the place of the one before.
+    pub(crate) fn after(before: Option<Self>, state: GatewayState, now: Timestamp) -> Self {
+        let since = before.and_then(|before| before.tunnels_since).unwrap_or(now);
+        Self { at: now, tunnels_since: (state.tunnels > 0).then_some(since), state }
+    }
+}
+
 /// Which gateways have taken a version of what is published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Acknowledgements {
@@ -154,7 +171,7 @@ impl Site {
         let states = lock(&self.inner.gateway_states);
         let seen_by = |id: Guid| {
             let reports = states.range((id, Guid::nil())..).take_while(|((gateway, _), _)| *gateway == id);
-            reports.map(|((_, connector), (at, state))| (*connector, *at, state.clone())).collect()
+            reports.map(|((_, connector), report)| (*connector, report.at, report.state.clone())).collect()
         };
         let view = |row: db::link::PartyRow| Gateway {
             id: row.id,
@@ -167,6 +184,12 @@ impl Site {
             seen_by: seen_by(row.id),
         };
         Ok(rows.into_iter().map(view).collect())
+    }
+
+    /// Since when a connection point has had tunnels to a gateway, as far as it has told this process;
+    /// `None`: it has none.
+    pub fn tunnels_since(&self, gateway: Guid, connector: Guid) -> Option<Timestamp> {
+        lock(&self.inner.gateway_states).get(&(gateway, connector))?.tunnels_since
     }
 
     /// Which gateways have acknowledged a version, as connection points last reported: how far a block
@@ -204,5 +227,31 @@ impl Site {
             host: row.host,
         };
         Ok(rows.into_iter().map(target).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tunnels_are_there_since_the_first_report_of_one_after_none() {
+        let at = Timestamp::from_seconds;
+        let state =
+            |tunnels| GatewayState { gateway: Guid::nil(), tunnels, shards: 2, version: 1, problem: None };
+        let mut report = None;
+        for (second, tunnels, since) in [
+            (1, 0, None),
+            (2, 1, Some(2)),
+            (3, 2, Some(2)),
+            (4, 1, Some(2)),
+            (5, 0, None),
+            (6, 0, None),
+            (7, 2, Some(7)),
+        ] {
+            let next = Report::after(report.take(), state(tunnels), at(second));
+            assert_eq!((next.at, next.tunnels_since), (at(second), since.map(at)), "{second}");
+            report = Some(next);
+        }
     }
 }

@@ -23,8 +23,8 @@ use serde_json::json;
 use tracing::{error, warn};
 
 use self::admit::{admit_bulk_token, check_blocks, decide_in_lab_too, gather};
-pub(crate) use self::rate::{Burst, Rates};
-use self::rate::{Door, Limits};
+pub(crate) use self::rate::{Burst, Door, Rates};
+use self::rate::{Doors, Limits};
 use self::record::{insert_device, new_device, renew_device};
 pub(crate) use self::user::USER_LIMIT;
 use self::user::limit_users;
@@ -136,7 +136,8 @@ pub enum RegistrationError {
     /// The key is registered for another device of a tenant.
     #[error("the key of device {0} is registered for another device of a tenant")]
     OtherEntraDevice(ClientId),
-    /// More new devices came by this token, or from this address, than may at once.
+    /// More new devices came by this token, tenant or authority, this proof, or from this address, than may
+    /// at once.
     #[error("too many new devices at once; one more may come in {} s", wait.as_secs())]
     TooFast {
         /// When a place will be free for this one.
@@ -311,28 +312,28 @@ impl Site {
         let by = By { actor: Actor::Stranger, from };
         let asking =
             Asking { evidence, rules: self.approval_rules(), fresh: ClientId::new(random_guid()), message };
-        let Some(door) = Door::of(&new, evidence, from) else {
+        let Some(doors) = Doors::of(&new, evidence, from) else {
             return self.register_under(&by, new, asking).await;
         };
         let limits = Limits::of(&self.settings());
-        let entered = lock(&self.inner.rates).enter(door, self.now(), limits);
+        let entered = lock(&self.inner.rates).enter(&doors, self.now(), limits);
         if let Err(wait) = entered {
             let key = Thumbprint::of(&new.signing_certificate);
             if self.db().read(move |tx| db::device::find_by_key(tx, key)).await?.is_none() {
-                lock(&self.inner.rates).refused(door, self.now(), limits);
+                lock(&self.inner.rates).refused(&doors, self.now(), limits);
                 return Err(RegistrationError::TooFast { wait });
             }
         }
         let registered = self.register_under(&by, new, asking).await;
         let is_new = registered.as_ref().is_ok_and(|registered| registered.is_new);
-        let burst = {
+        let bursts = {
             let mut rates = lock(&self.inner.rates);
             if !is_new && entered.is_ok() {
-                rates.give_back(door, self.now(), limits);
+                rates.give_back(&doors, self.now(), limits);
             }
-            if is_new { rates.came(door, self.now(), limits) } else { None }
+            if is_new { rates.came(&doors, self.now(), limits) } else { [None, None] }
         };
-        if let Some(burst) = burst {
+        for burst in bursts.into_iter().flatten() {
             self.note_burst(&burst).await;
         }
         registered

@@ -193,7 +193,7 @@ const SPECS: &[Spec] = &[
         default: "6000",
         weakens: |value| value.parse().is_ok_and(|devices: u32| devices > 6000),
         for_clients: false,
-        doc: "how many new devices may register at once with one bulk registration token, or from one address without one; further ones wait for registration_rate. A roll-out of 5,000 passes",
+        doc: "how many new devices may register at once with one bulk registration token, by one tenant or certificate authority, or from one address without any; further ones wait for registration_rate. A roll-out of 5,000 passes. By one certificate, or one device or user of a tenant, it is 100 and one a minute at most",
     },
     Spec {
         name: "registration_rate",
@@ -209,7 +209,7 @@ const SPECS: &[Spec] = &[
         default: "1000",
         weakens: |value| value.parse().is_ok_and(|devices: u32| devices > 1000),
         for_clients: false,
-        doc: "how many new devices with one bulk registration token, or from one address without one, are no reason to look; more raise an alarm for a day",
+        doc: "how many new devices so in an hour are no reason to look; more raise an alarm for a day. By one certificate, or one device or user of a tenant, it is 20 at most",
     },
     Spec {
         name: "log_level",
@@ -261,7 +261,7 @@ pub struct Settings {
     pub method_preference: Vec<Method>,
     /// New keys a day that a user of a tenant may bring by tokens that name no device.
     pub entra_user_devices: u32,
-    /// New devices that may come at once by one bulk token, or from one address.
+    /// New devices that may come at once by one bulk token, tenant or authority, or from one address.
     pub registration_burst: u32,
     /// New devices a minute that may come so after a burst.
     pub registration_rate: u32,

@@ -8,7 +8,6 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use proto::entra::TenantSet;
 use proto::id::{ClientId, Guid, SiteCode};
-use proto::link::GatewayState;
 use proto::snapshot::{Signed, Snapshot};
 use proto::time::Timestamp;
 use proto::token::{KeySet, KeySetError};
@@ -23,6 +22,7 @@ use crate::clone::Trails;
 use crate::contact::Seen;
 use crate::db::{self, Db, DbCounts, DbError, DbOptions};
 use crate::event::CounterWindow;
+use crate::gateway::Report;
 use crate::keys::{
     CertificateError, IssuedCertificate, KeyFile, KeyFileError, KeyLoadError, ServerNames, SignError,
     SiteKeys,
@@ -126,7 +126,8 @@ pub(crate) struct Inner {
     pub(crate) trails: Mutex<Trails>,
     pub(crate) rates: Mutex<Rates>,
     pub(crate) knocks: Mutex<HashMap<Knocker, Waiting>>,
-    pub(crate) gateway_states: Mutex<BTreeMap<(Guid, Guid), (Timestamp, GatewayState)>>,
+    /// By gateway and connection point.
+    pub(crate) gateway_states: Mutex<BTreeMap<(Guid, Guid), Report>>,
     pub(crate) connectors_seen: Mutex<HashMap<Guid, (Timestamp, String)>>,
     pub(crate) counters: Mutex<VecDeque<CounterWindow>>,
     pub(crate) trust: RwLock<Arc<Trust>>,

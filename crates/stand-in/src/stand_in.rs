@@ -153,9 +153,9 @@ impl Bound {
             }
         };
         info!(address = %self.address, "stand-in of a tenant is served");
-        let mut options = AcceptOptions::new(CONNECTIONS);
         let gate = Arc::clone(&self.shared);
-        options.admit = Some(Arc::new(move |_| !gate.faults().refuses()));
+        let admits = move |_: std::net::IpAddr| !gate.faults().refuses();
+        let options = AcceptOptions::new(CONNECTIONS).admit(Arc::new(admits));
         let (routes, shared, connections) = (routes(Arc::clone(&self.shared)), self.shared, drain.clone());
         let serve = serve_tls(listener, self.tls, options, drain, move |stream, peer| {
             let (routes, shared, drain) = (routes.clone(), Arc::clone(&shared), connections.clone());

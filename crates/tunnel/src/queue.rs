@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::Parts;
 use crate::credit::LEAST_COST;
 use crate::frame::{CONTROL_CHUNK, Frame, StreamId};
 
 /// Body bytes of one stream that wait for their turn.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
-    parts: VecDeque<Bytes>,
+    parts: Parts,
     length: usize,
     ended: bool,
 }
@@ -19,9 +20,7 @@ impl SendQueue {
     pub(crate) fn push(&mut self, bytes: Bytes, end: bool) {
         debug_assert!(!self.ended);
         self.length += bytes.len();
-        if !bytes.is_empty() {
-            self.parts.push_back(bytes);
-        }
+        self.parts.push(bytes);
         self.ended = end;
     }
 
@@ -47,12 +46,8 @@ impl SendQueue {
     pub(crate) fn take(&mut self, mut length: usize, out: &mut BytesMut) {
         debug_assert!(length <= self.length);
         while length > 0
-            && let Some(part) = self.parts.front_mut()
+            && let Some(piece) = self.parts.pop_some(length)
         {
-            let piece = part.split_to(length.min(part.len()));
-            if part.is_empty() {
-                self.parts.pop_front();
-            }
             length -= piece.len();
             self.length -= piece.len();
             out.put_slice(&piece);

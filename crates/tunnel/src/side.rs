@@ -169,24 +169,26 @@ impl<R: Role> Side<R> {
     }
 
     /// The caller is done with `length` bytes of [`Event::Data`]; the peer may send as many more. Counts
-    /// no more than was received, and nothing on a closed stream.
-    pub fn consumed(&mut self, stream: StreamId, length: usize) {
-        let Some(state) = self.streams.get_mut(&stream) else { return };
+    /// no more than was received, and nothing on a closed stream. Returns whether the peer is to be told now.
+    pub fn consumed(&mut self, stream: StreamId, length: usize) -> bool {
+        let Some(state) = self.streams.get_mut(&stream) else { return false };
         state.receive_credit.consume(length);
-        if state.owes_credit() {
+        let is_due = state.owes_credit();
+        if is_due {
             self.make_urgent(stream);
         }
+        is_due
     }
 
     /// Gives up a stream in both directions. What waits to be sent is dropped, also an end; no event of the stream
-    /// follows. Nothing happens to a stream that is closed.
+    /// follows. Nothing happens to a stream that is closed. Returns whether the peer is to be told now.
     ///
     /// A connector that answered before the request had ended and wants no more of it should not reset, which could drop
     /// the answer, but stop consuming: the gateway, having the whole answer, resets.
-    pub fn reset(&mut self, stream: StreamId, code: u32) {
-        let Some(state) = self.streams.get_mut(&stream) else { return };
+    pub fn reset(&mut self, stream: StreamId, code: u32) -> bool {
+        let Some(state) = self.streams.get_mut(&stream) else { return false };
         if state.is_cancelled() {
-            return;
+            return false;
         }
         let unknown_to_peer =
             matches!(state.sending, Sending::HeadWaits(_)) && state.receiving == Receiving::NoHead;
@@ -197,6 +199,7 @@ impl<R: Role> Side<R> {
         }
         // Events drained from now on would surprise a caller that has let go.
         self.events.retain(|event| !concerns(event, stream));
+        !unknown_to_peer
     }
 
     /// Sends a control message of at least one byte.

@@ -14,8 +14,17 @@ const READ_BYTES: usize = 64 * 1024;
 pub(super) const SMALL_READ_BYTES: usize = 4 * 1024;
 /// Rest after a failed connection attempt, so that a dead server is not asked a million times.
 const REST: Duration = Duration::from_millis(50);
-/// How long an answer may take.
+/// How long a connection or an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An error where this takes too long.
+pub(super) async fn in_time<T>(work: impl Future<Output = Result<T, LoadError>>) -> Result<T, LoadError> {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(nothing()))
+}
+
+fn nothing() -> LoadError {
+    LoadError::Answer(format!("nothing for {} s", PATIENCE.as_secs()))
+}
 
 /// A connection on which one request follows the other.
 pub(super) struct Talk {
@@ -26,7 +35,7 @@ pub(super) struct Talk {
 
 impl Talk {
     pub(super) async fn open(connector: &Connector, ask: &Ask, buffer: usize) -> Result<Self, LoadError> {
-        let connection = connector.connect().await?;
+        let connection = in_time(connector.connect()).await?;
         Ok(Self { connection, reader: AnswerReader::new(ask.answer_bytes), buffer: vec![0; buffer] })
     }
 
@@ -57,16 +66,37 @@ impl Talk {
     }
 }
 
+/// When the requests of one connection begin, where that is not as soon as the one before is answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// The first.
+    pub(super) next: Instant,
+    /// From one to the next.
+    pub(super) every: Duration,
+}
+
+impl Pace {
+    /// Waits for the next one's time. Whoever is late goes on at once, and nothing is made up for.
+    async fn wait(&mut self) {
+        tokio::time::sleep_until(self.next.into()).await;
+        self.next = (self.next + self.every).max(Instant::now());
+    }
+}
+
 /// Asks again and again until `end`; every failure is counted and the connection made anew.
 pub(super) async fn talk_until(
     connector: &Connector,
     mut talk: Option<Talk>,
     ask: &Ask,
+    mut pace: Option<Pace>,
     end: Instant,
 ) -> (Option<Talk>, Outcome) {
     let mut outcome = Outcome::new();
     let deadline = tokio::time::Instant::from_std(end + PATIENCE);
     while Instant::now() < end {
+        if let Some(pace) = &mut pace {
+            pace.wait().await;
+        }
         let mut open = match talk.take() {
             Some(open) => open,
             None => match Talk::open(connector, ask, READ_BYTES).await {
@@ -84,14 +114,14 @@ pub(super) async fn talk_until(
                 let now = Instant::now();
                 if now <= end {
                     outcome.done += 1;
-                    outcome.bytes += ask.answer_bytes.unwrap_or(0);
+                    outcome.bytes += ask.answer_bytes;
                     outcome.latency.record(now - began);
                 }
                 talk = Some(open);
             }
             Ok(Err(failure)) => outcome.error(&failure),
             Err(_) => {
-                outcome.error(&LoadError::Answer(format!("nothing for {} s", PATIENCE.as_secs())));
+                outcome.error(&nothing());
                 return (None, outcome);
             }
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 use super::connect::Connector;
-use super::exchange::Talk;
+use super::exchange::{Talk, in_time};
 use super::{Job, LoadError, Outcome, until};
 
 /// Bytes taken by one read: a small answer.
@@ -26,7 +26,7 @@ pub(super) async fn requests(
                 let mut talk = Talk::open(&connector, &job.ask, READ_BYTES).await?.once();
                 talk.ask(&job.ask).await.map(|()| talk)
             };
-            match asked.await {
+            match in_time(asked).await {
                 Ok(talk) => {
                     outcome.latency.record(began.elapsed());
                     outcome.done += 1;
@@ -60,7 +60,7 @@ pub(super) async fn handshakes(
     let end = until(job.warm_up_ms);
     while resume && Instant::now() < end {
         let asked = async { Talk::open(&connector, &job.ask, READ_BYTES).await?.ask(&job.ask).await };
-        if let Err(failure) = asked.await {
+        if let Err(failure) = in_time(asked).await {
             warm_up.error(&failure);
         }
     }
@@ -76,7 +76,7 @@ pub(super) async fn handshakes(
             let mut outcome = Outcome::new();
             while Instant::now() < end {
                 let began = Instant::now();
-                match connector.connect().await {
+                match in_time(connector.connect()).await {
                     Ok(mut connection) => {
                         outcome.latency.record(began.elapsed());
                         outcome.done += 1;

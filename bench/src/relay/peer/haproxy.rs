@@ -10,6 +10,9 @@ use crate::process::{EndBy, Process};
 /// Folder below `target/peers` with a haproxy of version 2.9 or later, and the loader of its libraries.
 const NEWER: &str = "haproxy-new";
 
+/// What version 3.0 wants to be told before it lets itself be dialled from inside.
+const REVERSE: &str = "global\n expose-experimental-directives\n";
+
 fn head(threads: usize) -> String {
     format!(
         "global\n nbthread {threads}\n maxconn 9000\n ssl-default-bind-options ssl-min-ver TLSv1.3\n \
@@ -90,14 +93,16 @@ pub(super) fn reverse(ground: &Ground<'_>) -> Result<Peer, PeerError> {
     let threads = threads();
     let files = ground.authority.issue(&folder, "ecdsa", KeyKind::Ecdsa)?;
     let both = files.both.display();
-    let outer = head(threads)
+    let outer = REVERSE.to_owned()
+        + &head(threads)
         + &format!(
             "frontend outside\n bind 127.0.0.1:{port} ssl crt {both} alpn http/1.1\n default_backend inside\n\
-             backend inside\n server inner rhttp@\n\
+             backend inside\n server inner rhttp@ pool-purge-delay 1h\n\
              frontend dialled\n bind 127.0.0.1:{dialled} ssl crt {both} alpn h2\n \
              tcp-request session attach-srv inside/inner\n"
         );
-    let inner = head(threads)
+    let inner = REVERSE.to_owned()
+        + &head(threads)
         + &format!(
             "backend dial\n server outer 127.0.0.1:{dialled} ssl verify none alpn h2\n\
              frontend reversed\n bind rhttp@dial/outer nbconn {threads}\n default_backend inside\n\

@@ -33,6 +33,7 @@ impl Inner {
             "server {{\n listen 127.0.0.1:{plain} reuseport backlog=4096;\n \
              listen 127.0.0.1:{tls} ssl reuseport backlog=4096;\n{}\
              location = /SMS_MP_TokenAuth/.sms_aut {{ return 200 \"{small}\"; }}\n \
+             location = /SMS_MP/.sms_aut {{ return 200 \"{small}\"; }}\n \
              location = /ccm_system_tokenauth/request {{ return 200 \"{small}\"; }}\n \
              location = /SMS_MP_TokenAuth/.sms_pol {{ alias \"{}\"; }}\n}}\n",
             nginx::tls_lines(&files),

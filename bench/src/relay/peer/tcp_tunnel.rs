@@ -34,7 +34,7 @@ pub(super) fn rathole(ground: &Ground<'_>) -> Result<Peer, PeerError> {
     let files = ground.authority.issue(&folder, "ecdsa", KeyKind::Ecdsa)?;
     let container = folder.join("identity.p12");
     let mut command = Command::new("openssl");
-    command.args(["pkcs12", "-export", "-legacy", "-passout", &format!("pass:{CONTAINER_PASSWORD}")]);
+    command.args(["pkcs12", "-export", "-passout", &format!("pass:{CONTAINER_PASSWORD}")]);
     command.arg("-in").arg(&files.certificate).arg("-inkey").arg(&files.key).arg("-out").arg(&container);
     run_to_end("openssl pkcs12", command)?;
     let server = format!(

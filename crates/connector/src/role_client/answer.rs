@@ -1,11 +1,14 @@
 //! An answer of a role, read strictly: what two readers could read in two ways is none.
 
-use bytes::{Buf, Bytes, BytesMut};
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use proto::header;
-use proto::link::Headers;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::Patience;
 use super::chunked::{Chunked, NotChunked};
 
 /// Most header fields of an answer; more are refused.
@@ -14,20 +17,22 @@ const ANSWER_HEADERS: usize = 64;
 const ANSWER_HEAD_BYTES: usize = 64 * 1024;
 /// Answers of the kind 1xx before the real one.
 const INTERIM_LIMIT: usize = 8;
-/// Room that is made for each read of a head. Most answers fit with their body.
+/// Room that is made for a read of a head. Most answers fit with their body.
 const HEAD_ROOM: usize = 4 * 1024;
-/// The same in the middle of a large body.
-const BODY_ROOM: usize = 64 * 1024;
+/// Room with which the middle of a large body is read: all that TLS gives at once.
+const RECORD_ROOM: usize = 16 * 1024 + 64;
+/// Room that is made when there is less than that. What was read of it goes on its way from where it lies.
+const BODY_ROOM: usize = 4 * RECORD_ROOM;
 
 /// The head of an answer.
 #[derive(Debug)]
 pub(crate) struct RoleAnswer {
     /// Its status, 200 to 999.
     pub(crate) status: StatusCode,
-    /// The status text as the role wrote it.
-    pub(crate) phrase: String,
-    /// Those that may pass to a device.
-    pub(crate) headers: Headers<'static>,
+    /// As it came; phrase and values are parts of it.
+    text: Bytes,
+    phrase: Range<usize>,
+    headers: Vec<(&'static str, Range<usize>)>,
     /// `Content-Length`, also of a body that does not come.
     pub(crate) stated: Option<u64>,
     framing: Framing,
@@ -42,6 +47,16 @@ enum Framing {
     Chunked(Chunked),
     /// To the end of the connection.
     Rest,
+}
+
+impl Framing {
+    /// Room that is made for what is still to come, or some of it.
+    fn room(&self) -> usize {
+        match self {
+            Self::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX).clamp(HEAD_ROOM, BODY_ROOM),
+            Self::Chunked(_) | Self::Rest => BODY_ROOM,
+        }
+    }
 }
 
 /// Why there is no answer to be read.
@@ -75,6 +90,8 @@ pub(crate) enum AnswerError {
 pub(crate) struct Answer<R> {
     /// The head.
     pub(crate) head: RoleAnswer,
+    /// For waits on this connection.
+    pub(crate) patience: Patience,
     reader: Reader<R>,
 }
 
@@ -83,13 +100,22 @@ pub(crate) struct Answer<R> {
 pub(super) struct Reader<R> {
     pub(super) io: R,
     pub(super) buffer: BytesMut,
+    /// The buffer is one for a large body.
+    is_large: bool,
+}
+
+impl<R> Reader<R> {
+    /// `buffer`: empty, perhaps one that was used before.
+    pub(super) fn new(io: R, buffer: BytesMut) -> Self {
+        Self { io, buffer, is_large: false }
+    }
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads the head of an answer. `is_head`: of one that has no body by the request's method.
     pub(super) async fn answer(mut self, is_head: bool) -> Result<Answer<R>, (AnswerError, Reader<R>)> {
         match self.head(is_head).await {
-            Ok(head) => Ok(Answer { head, reader: self }),
+            Ok(head) => Ok(Answer { head, patience: Patience::default(), reader: self }),
             Err(error) => Err((error, self)),
         }
     }
@@ -102,9 +128,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             if self.buffer.len() > seen
                 && let Some((length, head)) = RoleAnswer::parse(&self.buffer, is_head)?
             {
-                self.buffer.advance(length);
+                let text = self.buffer.split_to(length);
                 match head {
-                    Some(head) => return Ok(head),
+                    Some(head) => return Ok(RoleAnswer { text: text.freeze(), ..head }),
                     None if interim == INTERIM_LIMIT => {
                         return Err(AnswerError::Improper("too many interim answers"));
                     }
@@ -116,15 +142,19 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             if seen >= ANSWER_HEAD_BYTES {
                 return Err(AnswerError::Improper("its head is too large"));
             }
-            if self.read(HEAD_ROOM).await? == 0 {
+            if self.read(HEAD_ROOM, HEAD_ROOM).await? == 0 {
                 let nothing_came = seen == 0 && interim == 0;
                 return Err(if nothing_came { AnswerError::Closed } else { AnswerError::Cut });
             }
         }
     }
 
-    async fn read(&mut self, room: usize) -> Result<usize, AnswerError> {
-        self.buffer.reserve(room);
+    /// Reads what has come. Where there is not room for `least` bytes, it is made for `room`.
+    async fn read(&mut self, least: usize, room: usize) -> Result<usize, AnswerError> {
+        if self.buffer.capacity() - self.buffer.len() < least {
+            self.buffer.reserve(room);
+            self.is_large |= room > RECORD_ROOM;
+        }
         self.io.read_buf(&mut self.buffer).await.map_err(AnswerError::Io)
     }
 }
@@ -133,9 +163,14 @@ impl RoleAnswer {
     /// The head at the beginning of `bytes`, and its length; `None` while it is not whole, and in place of
     /// the head of an interim answer.
     fn parse(bytes: &[u8], is_head: bool) -> Result<Option<(usize, Option<Self>)>, AnswerError> {
-        let mut headers = [httparse::EMPTY_HEADER; ANSWER_HEADERS];
-        let mut parsed = httparse::Response::new(&mut headers);
-        let httparse::Status::Complete(length) = parsed.parse(bytes)? else { return Ok(None) };
+        let mut headers = [const { MaybeUninit::uninit() }; ANSWER_HEADERS];
+        let mut parsed = httparse::Response::new(&mut []);
+        let outcome = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut parsed,
+            bytes,
+            &mut headers,
+        )?;
+        let httparse::Status::Complete(length) = outcome else { return Ok(None) };
         if length > ANSWER_HEAD_BYTES {
             return Err(AnswerError::Improper("its head is too large"));
         }
@@ -150,7 +185,7 @@ impl RoleAnswer {
         let is_newest = parsed.version == Some(1);
         let mut notes = Notes { reusable: is_newest, ..Notes::default() };
         for header in parsed.headers.iter() {
-            notes.take(header.name, header.value)?;
+            notes.take(header.name, header.value, bytes)?;
         }
         let bodiless = is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let framing = match (notes.length, notes.chunked) {
@@ -165,7 +200,8 @@ impl RoleAnswer {
             length,
             Some(Self {
                 status,
-                phrase: parsed.reason.unwrap_or_default().to_owned(),
+                text: Bytes::new(),
+                phrase: place(parsed.reason.unwrap_or_default().as_bytes(), bytes),
                 headers: notes.headers,
                 stated: notes.length,
                 reusable: notes.reusable && !matches!(framing, Framing::Rest),
@@ -173,6 +209,28 @@ impl RoleAnswer {
             }),
         )))
     }
+
+    /// The status text as the role wrote it.
+    pub(crate) fn phrase(&self) -> &str {
+        self.part(&self.phrase)
+    }
+
+    /// The headers that may pass to a device.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.headers.iter().map(|(name, value)| (*name, self.part(value)))
+    }
+
+    fn part(&self, place: &Range<usize>) -> &str {
+        let bytes = self.text.get(place.clone()).unwrap_or_default();
+        // Looked at when it was noted.
+        str::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+/// Where `part` lies in `whole`, of which it is a part.
+fn place(part: &[u8], whole: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
+    start..start.saturating_add(part.len())
 }
 
 /// What the headers of an answer say.
@@ -181,11 +239,12 @@ struct Notes {
     length: Option<u64>,
     chunked: bool,
     reusable: bool,
-    headers: Headers<'static>,
+    headers: Vec<(&'static str, Range<usize>)>,
 }
 
 impl Notes {
-    fn take(&mut self, name: &str, value: &[u8]) -> Result<(), AnswerError> {
+    /// Takes one; `value` is a part of `head`.
+    fn take(&mut self, name: &str, value: &[u8], head: &[u8]) -> Result<(), AnswerError> {
         let improper = AnswerError::Improper;
         if name.eq_ignore_ascii_case("content-length") {
             let digits = str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
@@ -204,11 +263,10 @@ impl Notes {
                 .split(|byte| *byte == b',')
                 .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"));
             self.reusable &= !closes;
-        } else if let Some(passing) = header::outward().find(|passing| passing.eq_ignore_ascii_case(name))
-            && let Ok(value) = str::from_utf8(value)
-            && header::is_visible(value)
+        } else if let Some(passing) = header::find_outward(name)
+            && header::visible(value).is_some()
         {
-            self.headers.push((passing.into(), value.to_owned().into()));
+            self.headers.push((passing, place(value, head)));
         }
         Ok(())
     }
@@ -230,6 +288,17 @@ impl<R: AsyncRead + Unpin> Answer<R> {
             Framing::Chunked(chunked) => chunked.has_ended(),
             Framing::Rest => false,
         }
+    }
+
+    /// The whole body, not empty, if it has come with the head; nothing more comes then.
+    pub(crate) fn whole_body(&mut self) -> Option<Bytes> {
+        let Framing::Length(left) = &mut self.head.framing else { return None };
+        let length = usize::try_from(*left).ok()?;
+        if length == 0 || length > self.reader.buffer.len() {
+            return None;
+        }
+        *left = 0;
+        Some(self.reader.buffer.split_to(length).freeze())
     }
 
     /// The next piece of the body, not empty; `None` at its end.
@@ -254,7 +323,8 @@ impl<R: AsyncRead + Unpin> Answer<R> {
                 Framing::Rest if !buffer.is_empty() => return Ok(Some(buffer.split().freeze())),
                 Framing::Length(_) | Framing::Rest => {}
             }
-            if self.reader.read(BODY_ROOM).await? == 0 {
+            let room = self.head.framing.room();
+            if self.reader.read(RECORD_ROOM.min(room), room).await? == 0 {
                 return match self.head.framing {
                     Framing::Rest => {
                         self.head.framing = Framing::Length(0);
@@ -266,11 +336,14 @@ impl<R: AsyncRead + Unpin> Answer<R> {
         }
     }
 
-    /// The connection, if another request may follow on it.
-    pub(super) fn into_reusable(self) -> Option<R> {
+    /// The connection, and its buffer and timer, if another request may follow on it.
+    pub(super) fn into_reusable(self) -> Option<(R, BytesMut, Patience)> {
         // Bytes that nobody asked for would be taken for the next answer.
         let clean = self.has_ended() && self.reader.buffer.is_empty();
-        (clean && self.head.reusable).then_some(self.reader.io)
+        let Reader { io, buffer, is_large } = self.reader;
+        // Connections without a request shall not hold much.
+        let buffer = if is_large { BytesMut::new() } else { buffer };
+        (clean && self.head.reusable).then_some((io, buffer, self.patience))
     }
 }
 
@@ -278,7 +351,8 @@ impl<R: AsyncRead + Unpin> Answer<R> {
 impl RoleAnswer {
     /// Reads a whole head.
     pub(crate) fn read(bytes: &[u8], is_head: bool) -> Result<Self, AnswerError> {
-        Self::parse(bytes, is_head)?.and_then(|(_, head)| head).ok_or(AnswerError::Cut)
+        let (_, head) = Self::parse(bytes, is_head)?.ok_or(AnswerError::Cut)?;
+        Ok(Self { text: Bytes::copy_from_slice(bytes), ..head.ok_or(AnswerError::Cut)? })
     }
 }
 
@@ -287,17 +361,15 @@ mod tests {
     use super::*;
 
     async fn whole(bytes: &[u8], is_head: bool) -> Result<(RoleAnswer, Vec<u8>, bool), AnswerError> {
-        let reader = Reader { io: bytes, buffer: BytesMut::new() };
+        let reader = Reader::new(bytes, BytesMut::new());
         let mut answer = reader.answer(is_head).await.map_err(|(error, _)| error)?;
         let mut body = Vec::new();
         while let Some(piece) = answer.chunk().await? {
             body.extend_from_slice(&piece);
         }
-        let Answer { head, reader } = answer;
-        let framing = Framing::Length(0);
-        let kept = Answer { head: RoleAnswer { framing, ..head }, reader };
-        let reusable = kept.head.reusable && kept.reader.buffer.is_empty();
-        Ok((kept.head, body, reusable))
+        let Answer { head, reader, .. } = answer;
+        let reusable = head.reusable && reader.buffer.is_empty();
+        Ok((head, body, reusable))
     }
 
     #[tokio::test]
@@ -340,6 +412,42 @@ mod tests {
                 let expected = if length == 0 { "Closed" } else { "Cut" };
                 assert_eq!(format!("{:?}", outcome.unwrap_err()), expected, "{length}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_came_with_the_head_is_taken_whole_and_no_other() {
+        for (text, body) in [
+            ("content-length: 5\r\n\r\nhello", Some("hello")),
+            ("content-length: 5\r\n\r\nhell", None),
+            ("content-length: 0\r\n\r\n", None),
+            ("transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", None),
+            ("\r\nhello", None),
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\n{text}");
+            let mut answer = Reader::new(text.as_bytes(), BytesMut::new()).answer(false).await.unwrap();
+            let whole = answer.whole_body();
+            assert_eq!(whole.as_deref(), body.map(str::as_bytes), "{text:?}");
+            if body.is_some() {
+                assert!(answer.has_ended() && answer.into_reusable().is_some());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_keeps_a_small_buffer_and_no_large_one() {
+        let mut buffer = BytesMut::new();
+        for (length, is_kept) in [(1000, true), (10_000, true), (1_000_000, false), (3000, true)] {
+            let text = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{}", "x".repeat(length));
+            let mut answer = Reader::new(text.as_bytes(), buffer).answer(false).await.unwrap();
+            let mut came = 0;
+            while let Some(piece) = answer.chunk().await.unwrap() {
+                came += piece.len();
+            }
+            assert_eq!(came, length);
+            (_, buffer, _) = answer.into_reusable().unwrap();
+            assert!(buffer.is_empty());
+            assert_eq!(buffer.try_reclaim(HEAD_ROOM), is_kept, "{length}");
         }
     }
 

@@ -6,13 +6,14 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
+
+use crate::peer::PeerStream;
 
 /// With or without TLS.
 #[derive(Debug)]
 pub(crate) enum RoleIo {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<PeerStream>),
 }
 
 impl AsyncRead for RoleIo {

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{self, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::answer::{Answer, AnswerError, Reader};
-use super::{Party, RoleClient, RoleIo};
+use super::{Connection, Party, RoleClient, RoleIo};
 use crate::request::Framing;
 
 /// The half that the request goes out by.
@@ -70,7 +70,7 @@ impl Split {
     /// Waits for the head of the answer. `is_head`: it has no body by the request's method.
     pub(crate) async fn answer(self, is_head: bool) -> Result<SplitAnswer, AnswerError> {
         let Self { half, party } = self;
-        match (Reader { io: half, buffer: BytesMut::new() }).answer(is_head).await {
+        match Reader::new(half, BytesMut::new()).answer(is_head).await {
             Ok(answer) => Ok(SplitAnswer { answer, party }),
             Err((error, _)) => Err(error),
         }
@@ -80,8 +80,8 @@ impl Split {
 impl RoleClient {
     /// Gives back a connection whose request was written, and whose answer was read, to the end.
     pub(crate) fn keep_split(&self, answer: SplitAnswer, sender: Sender) {
-        if let Some(half) = answer.answer.into_reusable() {
-            self.keep_io(half.unsplit(sender.half), answer.party);
+        if let Some((half, buffer, patience)) = answer.answer.into_reusable() {
+            self.put_back(Connection::new(half.unsplit(sender.half), buffer, patience), &answer.party);
         }
     }
 }

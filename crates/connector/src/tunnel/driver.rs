@@ -1,6 +1,5 @@
 //! The task that moves a tunnel's bytes: reads, hands over events, writes what waits, keeps time.
 
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -11,14 +10,11 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use proto::link::FromGateway;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep_until};
-use tokio_rustls::client::TlsStream;
 use tunnel::{Event, LostReason, StreamId, goodbye};
 
 use super::{Ended, GREETING_TIMEOUT, Handler, Incoming, Tunnel};
+use crate::peer::PeerStream;
 use crate::stream::RequestStream;
 
 /// Bytes taken from the connection at once.
@@ -28,17 +24,12 @@ const READS_AT_ONCE: usize = 16;
 /// Time for the last words of a tunnel.
 const FAREWELL: Duration = Duration::from_millis(200);
 
-/// Drives the tunnel until it is over. Requests under way end with it.
-pub(crate) async fn drive<H: Handler + Unpin>(
-    tunnel: Arc<Tunnel>,
-    tls: TlsStream<TcpStream>,
-    handler: H,
-) -> Ended {
+/// Drives the tunnel until it is over. Requests under way end with it, also when this is dropped.
+pub(crate) async fn drive<H: Handler + Unpin>(tunnel: Arc<Tunnel>, tls: PeerStream, handler: H) -> Ended {
     let mut driver = Driver {
-        tunnel,
+        tunnel: Open(tunnel),
         tls,
         handler,
-        tasks: JoinSet::new(),
         input: vec![0; READ_BYTES].into_boxed_slice(),
         output: BytesMut::new(),
         unflushed: false,
@@ -48,16 +39,34 @@ pub(crate) async fn drive<H: Handler + Unpin>(
         deadline: None,
     };
     let ended = poll_fn(|cx| driver.poll(cx)).await;
-    driver.tasks.abort_all();
+    driver.tunnel.lock().close_all();
     driver.farewell().await;
     ended
 }
 
+/// A tunnel that somebody drives; when nobody does any more, every request on it is gone.
+struct Open(Arc<Tunnel>);
+
+impl std::ops::Deref for Open {
+    type Target = Arc<Tunnel>;
+
+    fn deref(&self) -> &Arc<Tunnel> {
+        &self.0
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut shared = self.lock();
+        shared.side.transport_closed();
+        shared.close_all();
+    }
+}
+
 struct Driver<H> {
-    tunnel: Arc<Tunnel>,
-    tls: TlsStream<TcpStream>,
+    tunnel: Open,
+    tls: PeerStream,
     handler: H,
-    tasks: JoinSet<()>,
     input: Box<[u8]>,
     output: BytesMut,
     /// Something was written and may still be inside the TLS session.
@@ -71,7 +80,6 @@ struct Driver<H> {
 impl<H: Handler> Driver<H> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.tunnel.driver.register(cx.waker());
-        while let Poll::Ready(Some(_)) = self.tasks.poll_join_next(cx) {}
         loop {
             match self.turn(cx) {
                 Err(ended) => return Poll::Ready(ended),
@@ -96,8 +104,8 @@ impl<H: Handler> Driver<H> {
             self.tunnel.lock().side.expire(now);
         }
         self.hand_over()?;
-        let written = self.write(cx)?;
-        self.ending().map_or(Ok(read || written), Err)
+        self.write(cx)?;
+        self.ending().map_or(Ok(read), Err)
     }
 
     /// Takes what has arrived; whether there may be more.
@@ -134,21 +142,19 @@ impl<H: Handler> Driver<H> {
     }
 
     fn next_event(&self) -> Option<Event> {
-        self.tunnel.lock().side.next_event()
+        self.tunnel.lock().next_event()
     }
 
     fn handle(&mut self, event: Event) -> Result<(), Ended> {
         match event {
-            // The engine's hello says nothing to us; a goodbye may answer our own.
-            Event::Hello(_) | Event::Goodbye { code: goodbye::AGREED, .. } => {}
             Event::Head { stream, head, end } => self.open(stream, head, end),
-            Event::Data { stream, bytes, end } => self.tunnel.lock().receive(stream, bytes, end),
-            Event::Reset { stream, .. } => self.tunnel.lock().close(stream),
-            Event::Writable(stream) => {
-                if let Ok(incoming) = self.tunnel.lock().stream(stream) {
-                    incoming.changed.notify_waiters();
-                }
-            }
+            // The engine's hello says nothing to us, a goodbye may answer our own, and the tunnel keeps the rest to
+            // itself.
+            Event::Hello(_)
+            | Event::Goodbye { code: goodbye::AGREED, .. }
+            | Event::Data { .. }
+            | Event::Reset { .. }
+            | Event::Writable(_) => {}
             Event::Control(message) => self.control(&message)?,
             Event::Goodbye { text, .. } => self.handler.leaving(&text),
             // What the engine still has to say, the cause of a violation above all, leaves with the farewell.
@@ -158,11 +164,8 @@ impl<H: Handler> Driver<H> {
     }
 
     fn open(&mut self, id: StreamId, head: Bytes, end: bool) {
-        let changed = Arc::new(Notify::new());
-        let incoming = Incoming { parts: VecDeque::new(), ended: end, changed: Arc::clone(&changed) };
-        self.tunnel.lock().streams.insert(id, incoming);
-        let stream = RequestStream::new(Arc::clone(&self.tunnel), id, changed);
-        self.handler.request(stream, head, end, &mut self.tasks);
+        self.tunnel.lock().streams.insert(id, Incoming { ended: end, ..Incoming::default() });
+        self.handler.request(RequestStream::new(Arc::clone(&self.tunnel.0), id), head, end);
     }
 
     fn control(&mut self, message: &[u8]) -> Result<(), Ended> {
@@ -177,19 +180,25 @@ impl<H: Handler> Driver<H> {
         if self.handler.control(message) { Ok(()) } else { Err(Ended::NotAGateway) }
     }
 
-    /// Writes what waits, in one piece if the connection takes it; whether something went and nothing is left.
-    fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        self.tunnel.lock().side.next_bytes(&mut self.output);
-        let mut moved = false;
-        if let Poll::Ready(Err(error)) = self.write_output(cx, &mut moved) {
-            return Err(Ended::Io(error));
+    /// Writes what waits, in one piece if the connection takes it, until nothing waits or it takes no more.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
+        loop {
+            let more = self.tunnel.lock().side.next_bytes(&mut self.output) > 0;
+            if !more && self.output.is_empty() && !self.unflushed {
+                return Ok(());
+            }
+            let written = self.write_output(cx);
+            // Room that was made is for those who wait for it.
+            self.hand_over()?;
+            match written {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Err(Ended::Io(error)),
+                Poll::Pending => return Ok(()),
+            }
         }
-        // Room that writing made is for those who wait for it.
-        self.hand_over()?;
-        Ok(moved && self.output.is_empty())
     }
 
-    fn write_output(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Poll<io::Result<()>> {
+    fn write_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
             let written = ready!(Pin::new(&mut self.tls).poll_write(cx, &self.output))?;
             if written == 0 {
@@ -197,7 +206,6 @@ impl<H: Handler> Driver<H> {
             }
             self.output.advance(written);
             self.unflushed = true;
-            *moved = true;
         }
         if self.unflushed {
             ready!(Pin::new(&mut self.tls).poll_flush(cx))?;
@@ -244,11 +252,5 @@ impl<H: Handler> Driver<H> {
         };
         // Whoever is gone does not read it.
         let _ = tokio::time::timeout(FAREWELL, close).await;
-        let mut shared = self.tunnel.lock();
-        shared.side.transport_closed();
-        let ids: Vec<_> = shared.streams.keys().copied().collect();
-        for id in ids {
-            shared.close(id);
-        }
     }
 }

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use proto::id::RoleId;
 use proto::link::reset;
 use proto::trust::Purpose;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::gateway::{Reply, Shape};
@@ -270,6 +272,38 @@ async fn a_body_that_is_longer_than_stated_or_allowed_stops_the_request() {
     let asked = head("CCM_POST", "/ccm_system_tokenauth/request");
     assert_eq!(scene.gateway.ask(&asked, &large).await, Reply::Reset(reset::PROTOCOL));
     assert!(role.seen().is_empty(), "none of them is a whole request inside");
+}
+
+#[tokio::test]
+async fn an_answer_that_came_before_the_whole_body_arrives_whatever_becomes_of_that_body() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let scene = Scene::with(&url, Shape::single(), Duration::from_secs(20)).await;
+    let mut asked = head("CCM_POST", "/ccm_system_tokenauth/request");
+    asked.body_length = Some(100_000);
+    let mut open = scene.gateway.open(&asked, false);
+    open.send(pattern(1000), false).await;
+    // The role answers at once, though not with all of it.
+    let (mut role, _) = listener.accept().await.unwrap();
+    role.write_all(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 10\r\n\r\nhello").await.unwrap();
+    open.until_answered().await;
+    // The body ends long before its stated length. A whole request that follows in the tunnel shows that this was
+    // heard.
+    open.send(pattern(1), true).await;
+    let following = async {
+        let (mut role, _) = listener.accept().await.unwrap();
+        role.write_all(&ok(b"next")).await.unwrap();
+        role
+    };
+    let get = head("GET", "/CCM_STS");
+    let (next, _kept) = tokio::join!(scene.gateway.ask(&get, b""), following);
+    assert_eq!(next.answer().1, "next");
+    role.write_all(b"world").await.unwrap();
+    let (answer, body) = open.reply().await.answer();
+    assert_eq!((answer.status, body.as_ref()), (413, &b"helloworld"[..]));
+    // Nothing more goes out on a connection whose request was not whole.
+    let mut rest = Vec::new();
+    role.read_to_end(&mut rest).await.unwrap();
 }
 
 #[tokio::test]

@@ -227,6 +227,18 @@ impl Open {
         }
     }
 
+    /// Waits for the head of the answer.
+    pub(crate) async fn until_answered(&mut self) {
+        loop {
+            let event = self.events.recv().await.expect("the tunnel is up");
+            let is_head = matches!(event, Event::Head { .. });
+            self.early.push(event);
+            if is_head {
+                return;
+            }
+        }
+    }
+
     pub(crate) async fn reply(mut self) -> Reply {
         let mut head = None;
         let mut body = BytesMut::new();

@@ -1,16 +1,17 @@
-//! `/connection-points`: the hosts that dial the gateways, and whether they are linked to the site.
+//! `/connection-points`: the hosts that dial the gateways, whether they are linked to the site, and which
+//! gateways they reach.
 
 use axum::Json;
 use axum::extract::{Extension, State};
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use site::{Connector, ConnectorError, NewConnector};
+use serde_json::{Map, Value, json};
+use site::{Connector, ConnectorError, Gateway, NewConnector};
 
 use super::authenticate::Caller;
 use super::error::{ApiError, Code};
 use super::extract::{JsonBody, Name};
-use super::{Api, time};
+use super::{Api, gateway, time};
 
 /// Body of `POST connection-points`.
 #[derive(Debug, Deserialize)]
@@ -21,8 +22,8 @@ pub(super) struct NewHost {
 
 /// `GET connection-points`.
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, ApiError> {
-    let connectors = api.site.list_connectors().await?;
-    Ok(Json(connectors.iter().map(|connector| view(&api, connector)).collect()))
+    let (connectors, gateways) = (api.site.list_connectors().await?, api.site.list_gateways().await?);
+    Ok(Json(connectors.iter().map(|connector| view(&api, connector, &gateways)).collect()))
 }
 
 /// `POST connection-points`: the only answer that ever holds the host's link key.
@@ -33,7 +34,7 @@ pub(super) async fn add(
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let new = NewConnector { name: new.name, site_links: api.links.addresses() };
     let bundle = api.site.add_connector(&caller.by(), new).await?;
-    let mut answer = view(&api, &find(&api, &bundle.connector.to_string()).await?);
+    let mut answer = view(&api, &find(&api, &bundle.connector.to_string()).await?, &[]);
     answer["bundle"] = json!(bundle);
     Ok((StatusCode::CREATED, Json(answer)))
 }
@@ -61,18 +62,34 @@ async fn find(api: &Api, name: &str) -> Result<Connector, ApiError> {
     })
 }
 
-fn view(api: &Api, connector: &Connector) -> Value {
+fn view(api: &Api, connector: &Connector, gateways: &[Gateway]) -> Value {
     let since = api.links.up_since(connector.id);
+    // What it told before it went away says nothing about now.
+    let gateways = if since.is_some() { reached(api, connector, gateways) } else { Vec::new() };
+    let tunnels = |gateway: &Value| Some((gateway["name"].as_str()?.to_owned(), gateway["tunnels"].clone()));
+    let tunnels: Map<_, _> = gateways.iter().filter_map(tunnels).collect();
     json!({
         "id": connector.id,
         "name": connector.name,
         "connected": since.is_some(),
         "since": since.map(time),
+        "tunnels": tunnels,
+        "gateways": gateways,
         "last_seen_at": connector.last_seen.as_ref().map(|(at, _)| time(*at)),
         "program": connector.last_seen.as_ref().map(|(_, program)| program),
         "certificate_expires_at": time(connector.certificate_expires_at),
         "created_at": time(connector.created_at),
     })
+}
+
+/// The gateways that it has told of, with its tunnels to each.
+fn reached(api: &Api, connector: &Connector, gateways: &[Gateway]) -> Vec<Value> {
+    let tunnels = |gateway: &Gateway| {
+        let mut view = gateway::tunnels(api, gateway, connector.id)?;
+        view["name"] = json!(gateway.name);
+        Some(view)
+    };
+    gateways.iter().filter_map(tunnels).collect()
 }
 
 impl From<ConnectorError> for ApiError {

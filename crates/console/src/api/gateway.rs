@@ -3,9 +3,10 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use http::StatusCode;
+use proto::id::Guid;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use site::{Gateway, GatewayError, NewGateway};
+use site::{Connector, Gateway, GatewayError, NewGateway};
 
 use super::authenticate::Caller;
 use super::error::{ApiError, Code};
@@ -29,7 +30,8 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Value>, ApiError
 
 /// `GET gateways/{id or name}`.
 pub(super) async fn show(State(api): State<Api>, Name(name): Name) -> Result<Json<Value>, ApiError> {
-    Ok(Json(view(&api, &find(&api, &name).await?)))
+    let gateway = find(&api, &name).await?;
+    Ok(Json(view(&api, &gateway, &api.site.list_connectors().await?)))
 }
 
 /// `POST gateways`: the only answer that ever holds the gateway's link key.
@@ -47,7 +49,7 @@ pub(super) async fn add(
     }
     let new = NewGateway { name: new.name, host, address: new.address };
     let bundle = api.site.add_gateway(&caller.by(), new).await?;
-    let mut answer = view(&api, &find(&api, &bundle.gateway.to_string()).await?);
+    let mut answer = view(&api, &find(&api, &bundle.gateway.to_string()).await?, &[]);
     answer["bundle"] = json!(bundle);
     Ok((StatusCode::CREATED, Json(answer)))
 }
@@ -98,11 +100,11 @@ async fn find(api: &Api, name: &str) -> Result<Gateway, ApiError> {
 
 /// All gateways as answers show them.
 pub(super) async fn views(api: &Api) -> Result<Vec<Value>, ApiError> {
-    let gateways = api.site.list_gateways().await?;
-    Ok(gateways.iter().map(|gateway| view(api, gateway)).collect())
+    let (gateways, connectors) = (api.site.list_gateways().await?, api.site.list_connectors().await?);
+    Ok(gateways.iter().map(|gateway| view(api, gateway, &connectors)).collect())
 }
 
-fn view(api: &Api, gateway: &Gateway) -> Value {
+fn view(api: &Api, gateway: &Gateway, connectors: &[Connector]) -> Value {
     let site_version = api.site.current_snapshot().version;
     let seen = Seen::by(gateway, |connector| api.links.is_up(connector));
     json!({
@@ -116,10 +118,36 @@ fn view(api: &Api, gateway: &Gateway) -> Value {
         "site_version": site_version,
         "state": seen.state(),
         "problem": seen.problem(),
+        "connection_points": connection_points(api, gateway, connectors),
         "last_ack_at": api.links.acknowledged_at(gateway.id).map(time),
         "certificate_expires_at": time(gateway.certificate_expires_at),
         "created_at": time(gateway.created_at),
     })
+}
+
+/// What each connection point that is up says of a gateway.
+fn connection_points(api: &Api, gateway: &Gateway, connectors: &[Connector]) -> Vec<Value> {
+    let up = connectors.iter().filter(|connector| api.links.is_up(connector.id));
+    let tunnels = |connector: &Connector| {
+        tunnels(api, gateway, connector.id).map(|mut view| {
+            view["name"] = json!(connector.name);
+            view
+        })
+    };
+    up.filter_map(tunnels).collect()
+}
+
+/// The tunnels of one connection point to one gateway, by its last report; `None`: it has not told yet.
+pub(super) fn tunnels(api: &Api, gateway: &Gateway, connector: Guid) -> Option<Value> {
+    let (_, at, state) = gateway.seen_by.iter().find(|(id, ..)| *id == connector)?;
+    Some(json!({
+        "tunnels": state.tunnels,
+        "shards": state.shards,
+        "since": api.site.tunnels_since(gateway.id, connector).map(time),
+        "version": state.version,
+        "problem": state.problem,
+        "reported_at": time(*at),
+    }))
 }
 
 /// What the connection points that are up say of a gateway, taken together.
@@ -134,7 +162,7 @@ struct Seen {
 
 impl Seen {
     /// Reports of connection points that are gone say nothing about now.
-    fn by(gateway: &Gateway, is_up: impl Fn(proto::id::Guid) -> bool) -> Self {
+    fn by(gateway: &Gateway, is_up: impl Fn(Guid) -> bool) -> Self {
         let mut seen = Self::default();
         for (_, _, state) in gateway.seen_by.iter().filter(|(connector, ..)| is_up(*connector)) {
             seen.reports += 1;
@@ -189,7 +217,7 @@ impl From<GatewayError> for ApiError {
 
 #[cfg(test)]
 mod tests {
-    use proto::id::{Guid, Thumbprint};
+    use proto::id::Thumbprint;
     use proto::link::GatewayState;
     use proto::time::Timestamp;
 

@@ -23,14 +23,13 @@ use std::sync::Arc;
 
 use proto::link::connector_name;
 use proto::time::Timestamp;
-use runtime::listen::{AcceptOptions, bind, serve_tls};
+use runtime::listen::{AcceptOptions, TlsConnection, bind, serve_tls};
 use runtime::telemetry::Chain;
 use runtime::tls::{ClientCertificates, PeerCertificate, ServerTls};
 use runtime::{Clock, Drain};
 use rustls::ServerConfig;
 use site::{LinkParty, Site};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::server::TlsStream;
+use tokio::net::TcpListener;
 use tracing::{debug, error, info, warn};
 
 use crate::listener::{HostCertificate, ListenError, dialled};
@@ -115,13 +114,7 @@ impl BoundSiteLink {
 }
 
 /// One connection, from the finished handshake to its end.
-async fn connection(
-    site: &Site,
-    links: &Links,
-    stream: TlsStream<TcpStream>,
-    peer: SocketAddr,
-    drain: &Drain,
-) {
+async fn connection(site: &Site, links: &Links, stream: TlsConnection, peer: SocketAddr, drain: &Drain) {
     let chain: Vec<Vec<u8>> = stream
         .get_ref()
         .1

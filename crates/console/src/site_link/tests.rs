@@ -222,8 +222,14 @@ async fn reports_reach_the_site_and_the_operator() {
     assert_eq!((&shown["state"], &shown["tunnels"]), (&"connected".into(), &2.into()), "{shown}");
     assert_eq!(shown["version"], shown["site_version"]);
     assert!(shown["last_ack_at"].is_string());
+    let from = &shown["connection_points"][0];
+    assert_eq!((&from["name"], &from["tunnels"], &from["shards"]), (&"CP".into(), &2.into(), &2.into()));
+    assert!(from["since"].is_string() && from["since"] == from["reported_at"], "{shown}");
     let connector = anna.get("/connection-points").await[0].clone();
     assert_eq!((&connector["connected"], &connector["program"]), (&true.into(), &"test 1".into()));
+    assert_eq!(connector["tunnels"], serde_json::json!({ "GW": 2 }));
+    let to = &connector["gateways"][0];
+    assert_eq!((&to["name"], &to["tunnels"], &to["version"]), (&"GW".into(), &2.into(), &version.into()));
     let trace = anna.get(&format!("/requests/{request}")).await["events"][0].clone();
     assert_eq!((&trace["reason"], &trace["status"]), (&"RG-1206".into(), &403.into()));
     assert_eq!(trace["detail"].as_str().unwrap().len(), 300, "bounded, and without control characters");
@@ -241,7 +247,10 @@ async fn reports_reach_the_site_and_the_operator() {
         }
     };
     timeout(PATIENCE, gone).await.unwrap();
-    assert_eq!(anna.get("/gateways/GW").await["state"], "unknown", "who is gone says nothing about now");
+    let shown = anna.get("/gateways/GW").await;
+    assert_eq!(shown["state"], "unknown", "who is gone says nothing about now");
+    assert_eq!(shown["connection_points"], serde_json::json!([]));
+    assert_eq!(anna.get("/connection-points").await[0]["tunnels"], serde_json::json!({}));
 }
 
 #[tokio::test]

@@ -2,13 +2,26 @@
 //! which the bucket will be full again, so that nothing has to be refilled and no timer runs.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Rate;
 
 /// Nanoseconds since the gateway's start. It would take five hundred years to wrap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment(pub(super) u64);
+
+impl Moment {
+    /// How long `now` is after `started`.
+    pub(super) fn since(started: Instant, now: Instant) -> Self {
+        let since = now.saturating_duration_since(started).as_nanos();
+        Self(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+
+    /// So much later.
+    pub(super) fn plus(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
 
 /// Too early. Whoever comes back after this time finds room for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

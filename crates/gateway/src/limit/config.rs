@@ -6,7 +6,7 @@ use proto::limits;
 use runtime::config::{ByteSize, HumanDuration};
 use serde::Deserialize;
 
-use super::Limit;
+use super::{AtOnce, Limit, Portion};
 
 /// Bounds of `head_bytes`: below it good requests do not fit, above it a head does not fit the buffer.
 const HEAD_BYTES: std::ops::RangeInclusive<u64> = 4096..=120 * 1024;
@@ -37,21 +37,33 @@ pub struct Config {
     /// the protocol sends one, and a request with both a length and chunks can be read in two ways.
     /// Default false.
     pub chunked_bodies: bool,
-    /// TLS handshakes of one source (IPv4 address or IPv6 /64); above it the connection is closed at once. A
-    /// full handshake takes half a millisecond of a core, so one source gets a quarter of one; the burst is
+    /// Open connections of one source (IPv4 address or IPv6 /64), as a part of `max_connections`; above it the
+    /// connection is closed at once. A /48 may have twice as many. Generous, because thousands of devices may stand
+    /// behind one address; a site whose devices all do wants more. Default 25 %.
+    pub source_connections: Portion,
+    /// Places of `max_connections` that devices do not get, so that a connection point comes through when they are
+    /// all at the door; at most a quarter of `max_connections` is kept. A connection point holds one for each
+    /// shard. Default 64.
+    pub tunnel_connections: u32,
+    /// TLS handshakes of one source (IPv4 address or IPv6 /64; a /48 may make four times as many); above it the
+    /// connection is closed when its ClientHello has come. A full handshake takes half a millisecond of a core, so one source gets a quarter of one; the burst is
     /// an office of 10,000 devices that come back at one moment. Default `500/s burst 10000`.
     pub source_handshakes: Limit,
-    /// TLS handshakes in all; above it the connection is closed at once, and those that are open go on. Two
-    /// cores make some 4,000 a second. Default `2000/s burst 20000`.
+    /// TLS handshakes in all, but for those of sources that have a tunnel; above it the connection is closed when
+    /// its ClientHello has come, and those that are open go on. Two cores make some 4,000 a second. Default `2000/s burst 20000`.
     pub all_handshakes: Limit,
-    /// Requests of one source that were refused before they were passed on: no path, no token, no key. Above
-    /// it 429 to every request of the source. The burst is an office of 10,000 devices whose tokens have all
+    /// Requests of one source that were refused before they were passed on (no path, no token, no key), and those
+    /// for the gateway's own pages. Above it 429 to requests of the source that show nothing known. The burst is an office of 10,000 devices whose tokens have all
     /// ended. Default `200/s burst 10000`.
     pub source_refused: Limit,
     /// Requests for tokens by one source; above it 429. The burst is an office of 10,000 devices.
     /// Default `200/s burst 10000`.
     pub source_tokens: Limit,
-    /// Requests for tokens in all; above it 503. One costs the site a signature. Default `2000/s burst 20000`.
+    /// Requests for tokens by one bulk token, whoever holds it; above it 429. A roll-out of 10,000 devices at one
+    /// moment, and a quarter of what all may have. Default `500/s burst 10000`.
+    pub bulk_tokens: Limit,
+    /// Requests for tokens in all; above it 503. One costs the site a signature. Strangers
+    /// leave a quarter of the burst to devices that the site knows. Default `2000/s burst 20000`.
     pub all_tokens: Limit,
     /// Requests of one device; above it 429. A device sends some ten at a time. Default `100/s burst 2000`.
     pub device_requests: Limit,
@@ -61,6 +73,12 @@ pub struct Config {
     /// Messages of one device before it is registered; above it 429. Registration takes some five.
     /// Default `60/min burst 120`.
     pub device_registration: Limit,
+    /// Requests of one device that are under way, slow bodies and answers included; above it 429. Each holds a
+    /// place of `max_requests` and a stream of a tunnel. A device has some ten at a time. Default 32.
+    pub device_at_once: AtOnce,
+    /// Requests of one source that are under way, those of devices that the site knows left out; above it 429. An
+    /// eighth of `max_requests`: strangers make as many keys as they like. Default 512.
+    pub source_at_once: AtOnce,
 }
 
 impl Default for Config {
@@ -74,14 +92,19 @@ impl Default for Config {
             write_timeout: seconds(30),
             body_bytes: ByteSize::new(limits::MESSAGE_BYTES as u64),
             chunked_bodies: false,
+            source_connections: Portion::percent(25),
+            tunnel_connections: 64,
             source_handshakes: limit("500/s burst 10000"),
             all_handshakes: limit("2000/s burst 20000"),
             source_refused: limit("200/s burst 10000"),
             source_tokens: limit("200/s burst 10000"),
+            bulk_tokens: limit("500/s burst 10000"),
             all_tokens: limit("2000/s burst 20000"),
             device_requests: limit("100/s burst 2000"),
             device_tokens: limit("30/min burst 60"),
             device_registration: limit("60/min burst 120"),
+            device_at_once: AtOnce::new(32),
+            source_at_once: AtOnce::new(512),
         }
     }
 }
@@ -108,6 +131,11 @@ pub enum Problem {
 }
 
 impl Config {
+    /// Places that are kept for tunnels where there are so many in all.
+    pub(super) fn kept_for_tunnels(&self, max_connections: u32) -> u32 {
+        self.tunnel_connections.min(max_connections / 4)
+    }
+
     /// Whether the values can work.
     pub fn check(&self) -> Result<(), Problem> {
         if !HEAD_BYTES.contains(&self.head_bytes.bytes()) {

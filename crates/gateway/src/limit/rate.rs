@@ -54,6 +54,17 @@ impl Rate {
         Ok(Self { interval, burst })
     }
 
+    /// `times` as often, and as many at once.
+    pub(super) fn times(self, times: u32) -> Self {
+        let interval = (self.interval / u64::from(times.max(1))).max(1);
+        Self { interval, burst: self.burst.saturating_mul(times.max(1)) }
+    }
+
+    /// The same in the long run, with a quarter of the burst left to others who take from the same bucket.
+    pub(super) fn but_a_quarter(self) -> Self {
+        Self { burst: (self.burst - self.burst / 4).max(1), ..self }
+    }
+
     /// Nanoseconds that one costs.
     pub(super) fn interval(self) -> u64 {
         self.interval
@@ -129,6 +140,15 @@ mod tests {
         let minute: Rate = " 30/min burst 60 ".parse().unwrap();
         assert_eq!((minute.interval(), minute.tolerance()), (2_000_000_000, 120_000_000_000));
         assert_eq!("off".parse(), Ok(Limit::OFF));
+    }
+
+    #[test]
+    fn a_rate_can_be_given_several_times_or_but_for_a_quarter_of_its_burst() {
+        let rate: Rate = "200/s burst 1000".parse().unwrap();
+        assert_eq!(rate.times(4), "800/s burst 4000".parse().unwrap());
+        assert_eq!(rate.but_a_quarter(), "200/s burst 750".parse().unwrap());
+        let least: Rate = "1/h burst 1".parse().unwrap();
+        assert_eq!(least.but_a_quarter(), least, "it never becomes nothing");
     }
 
     #[test]

@@ -12,8 +12,14 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use super::Rate;
 use super::bucket::{Bucket, Moment, Wait};
 
-/// Buckets in each of the two rows; 8 bytes each, so a table takes 1 MiB.
-const BUCKETS: usize = 1 << 16;
+/// Cells in each of the two rows of a table; as buckets of 8 bytes they take 1 MiB.
+pub(super) const CELLS: usize = 1 << 16;
+
+/// Where a key stands in the two rows: sixteen bits of its hash for each, as many as a row has cells.
+pub(super) fn cells(secret: &RandomState, key: &impl Hash) -> [u16; 2] {
+    let [a, b, c, d, ..] = secret.hash_one(key).to_le_bytes();
+    [u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])]
+}
 
 /// A limit for each key.
 #[derive(Debug)]
@@ -26,7 +32,7 @@ pub(super) struct Table {
 impl Table {
     /// Full buckets of this rate.
     pub(super) fn new(rate: Rate, secret: RandomState) -> Self {
-        let row = || (0..BUCKETS).map(|_| Bucket::default()).collect();
+        let row = || (0..CELLS).map(|_| Bucket::default()).collect();
         Self { rate, secret, rows: [row(), row()] }
     }
 
@@ -44,15 +50,13 @@ impl Table {
     }
 
     fn buckets(&self, key: &impl Hash) -> [&Bucket; 2] {
-        // Sixteen bits of the hash for each row: as many as it has buckets.
-        let [a, b, c, d, ..] = self.secret.hash_one(key).to_le_bytes();
-        let [one, other] = &self.rows;
-        [bucket(one, [a, b]), bucket(other, [c, d])]
+        let ([a, b], [one, other]) = (cells(&self.secret, key), &self.rows);
+        [bucket(one, a), bucket(other, b)]
     }
 }
 
-fn bucket(row: &[Bucket], part: [u8; 2]) -> &Bucket {
-    row.get(usize::from(u16::from_le_bytes(part))).expect("a row has a bucket for each number of 16 bits")
+fn bucket(row: &[Bucket], number: u16) -> &Bucket {
+    row.get(usize::from(number)).expect("a row has a bucket for each number of 16 bits")
 }
 
 /// Joins what two buckets say.
@@ -107,7 +111,7 @@ mod tests {
         for key in 0..2_000_000_u32 {
             let _ = table.take(&key, Moment(u64::from(key)));
         }
-        assert!(table.rows.iter().all(|row| row.len() == BUCKETS));
+        assert!(table.rows.iter().all(|row| row.len() == CELLS));
         // Thirty made-up keys a bucket are far below the burst: the known one is not touched by them.
         assert_eq!(table.take(&"known", Moment(2_000_000)), Ok(()));
     }

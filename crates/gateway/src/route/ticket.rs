@@ -13,6 +13,7 @@ use tracing::{Span, debug};
 
 use crate::counters::{Counters, Row, Traffic};
 use crate::events::{Events, HOP, SLOW};
+use crate::limit::UnderWay;
 use crate::log::COMPONENT;
 
 /// The requests under way, and how many there may be.
@@ -20,12 +21,21 @@ use crate::log::COMPONENT;
 pub(crate) struct InFlight {
     count: AtomicUsize,
     limit: usize,
+    /// Those whose body is still read before they take a place.
+    arriving: AtomicUsize,
     none_left: Notify,
 }
 
 impl InFlight {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { count: AtomicUsize::new(0), limit, none_left: Notify::new() }
+        Self { count: AtomicUsize::new(0), limit, arriving: AtomicUsize::new(0), none_left: Notify::new() }
+    }
+
+    /// A request's body begins to be read. It takes no place yet: whoever drips a body holds its own connection and
+    /// nobody else's room.
+    pub(crate) fn arrive(&self) -> Arriving<'_> {
+        self.arriving.fetch_add(1, Ordering::AcqRel);
+        Arriving(self)
     }
 
     /// A place, if one is free.
@@ -35,19 +45,32 @@ impl InFlight {
         Some(Place(Arc::clone(self)))
     }
 
-    /// How many are under way.
+    /// How many have a place.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Resolves when none is.
+    /// Resolves when none has a place, and none is about to take one.
     pub(crate) async fn none_left(&self) {
         loop {
             let notified = self.none_left.notified();
-            if self.count() == 0 {
+            // In this order: a request takes its place before it has arrived.
+            if self.arriving.load(Ordering::Acquire) == 0 && self.count() == 0 {
                 return;
             }
             notified.await;
+        }
+    }
+}
+
+/// A request whose body is being read.
+#[derive(Debug)]
+pub(crate) struct Arriving<'a>(&'a InFlight);
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        if self.0.arriving.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none_left.notify_waiters();
         }
     }
 }
@@ -101,15 +124,22 @@ pub(crate) struct Ticket {
     ledger: Arc<Ledger>,
     row: Arc<Row>,
     _place: Place,
+    _under_way: UnderWay,
     about: About,
     traffic: Traffic,
 }
 
 impl Ticket {
-    pub(crate) fn new(ledger: Arc<Ledger>, row: Arc<Row>, place: Place, about: About) -> Self {
+    pub(crate) fn new(
+        ledger: Arc<Ledger>,
+        row: Arc<Row>,
+        place: Place,
+        under_way: UnderWay,
+        about: About,
+    ) -> Self {
         row.begin(true);
         let traffic = Traffic { failed: true, ..Traffic::default() };
-        Self { ledger, row, _place: place, about, traffic }
+        Self { ledger, row, _place: place, _under_way: under_way, about, traffic }
     }
 
     /// So many bytes of the request's body have come.

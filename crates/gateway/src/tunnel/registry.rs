@@ -1,7 +1,7 @@
 //! The tunnels that are up, and which one a request takes.
 
+use std::cell::Cell;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -15,8 +15,6 @@ pub(crate) struct Tunnels {
     live: ArcSwap<Vec<Arc<Tunnel>>>,
     /// Held by whoever changes the list.
     change: Mutex<()>,
-    /// Where the next look begins, so that tunnels with equal room take turns.
-    turn: AtomicUsize,
 }
 
 /// What a request finds.
@@ -28,6 +26,12 @@ pub(crate) enum Pick {
     Full,
     /// There is none.
     None,
+}
+
+/// Where this thread's next look begins, so that tunnels with equal room take turns.
+fn turn() -> usize {
+    thread_local!(static TURN: Cell<usize> = const { Cell::new(0) });
+    TURN.replace(TURN.get().wrapping_add(1))
 }
 
 impl Tunnels {
@@ -42,28 +46,24 @@ impl Tunnels {
     /// The tunnel with the most room on this shard; without one there, on any. `except` is not taken.
     pub(crate) fn pick(&self, shard: u16, except: Option<&Arc<Tunnel>>) -> Pick {
         let live = self.live.load();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(live.len()).unwrap_or(0);
-        let (later, first) = live.split_at(turn);
-        let able = first
-            .iter()
-            .chain(later)
-            .filter(|tunnel| except.is_none_or(|except| !Arc::ptr_eq(tunnel, except)));
-        let mut found_any = false;
-        let mut best: Option<(bool, usize, &Arc<Tunnel>)> = None;
-        for tunnel in able {
-            let room = tunnel.capacity();
-            if room == 0 {
-                found_any |= !tunnel.is_ending();
+        let (later, first) = live.split_at(turn().checked_rem(live.len()).unwrap_or(0));
+        let mut is_there_one = false;
+        let mut best: [Option<(usize, &Arc<Tunnel>)>; 2] = [None, None];
+        let [near, far] = &mut best;
+        for tunnel in first.iter().chain(later) {
+            if except.is_some_and(|except| Arc::ptr_eq(tunnel, except)) {
                 continue;
             }
-            let rank = (tunnel.shard == shard, room);
-            if best.is_none_or(|(local, room, _)| rank > (local, room)) {
-                best = Some((rank.0, rank.1, tunnel));
+            let Some(room) = tunnel.room() else { continue };
+            is_there_one = true;
+            let best = if tunnel.shard == shard { &mut *near } else { &mut *far };
+            if room > best.map_or(0, |(most, _)| most) {
+                *best = Some((room, tunnel));
             }
         }
-        match best {
-            Some((.., tunnel)) => Pick::Tunnel(Arc::clone(tunnel)),
-            None if found_any => Pick::Full,
+        match near.or(*far) {
+            Some((_, tunnel)) => Pick::Tunnel(Arc::clone(tunnel)),
+            None if is_there_one => Pick::Full,
             None => Pick::None,
         }
     }

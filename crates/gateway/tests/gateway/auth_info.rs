@@ -63,3 +63,23 @@ async fn it_is_answered_while_nothing_inside_can_be_reached() {
     assert_eq!(got.refusal(), (200, None));
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn pages_of_our_own_are_limited_by_source() {
+    let gateway =
+        crate::start(|config| config.limits.source_refused = "1/min burst 5".parse().unwrap()).await;
+    let device = crate::device::Device::new(1);
+    let mut connection = device.connect(&gateway).await;
+    let token = device.token(&gateway);
+    let metadata = || {
+        let asked = Request::builder().uri("/CCM_Proxy_ServerAuth/ServiceMetadata").header("host", "gw");
+        asked.header("authorization", format!("Bearer {token}")).body(Full::default()).unwrap()
+    };
+    for _ in 0..5 {
+        assert_eq!(connection.ask(metadata()).await.status, 200);
+    }
+    for _ in 0..50 {
+        assert_eq!(connection.ask(metadata()).await.refusal(), (429, Some("RG-1107")));
+    }
+    gateway.stop().await;
+}

@@ -266,7 +266,9 @@ impl Run {
             Act::Answer(head, body) => self.answer(stream, &head, body),
             Act::Hold => open.held = true,
             Act::Cut => return false,
-            Act::Reset(code) => self.side.reset(stream, code),
+            Act::Reset(code) => {
+                self.side.reset(stream, code);
+            }
         }
         true
     }
@@ -292,7 +294,9 @@ impl Run {
     }
 
     fn release(&mut self) {
-        let held: Vec<_> = self.open.iter().filter(|(_, open)| open.held).map(|(id, _)| *id).collect();
+        let held =
+            self.open.iter_mut().filter_map(|(id, open)| std::mem::take(&mut open.held).then_some(*id));
+        let held: Vec<_> = held.collect();
         for stream in held {
             let Act::Answer(head, body) = ok("released") else { unreachable!() };
             self.answer(stream, &head, body);

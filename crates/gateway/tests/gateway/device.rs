@@ -1,5 +1,8 @@
 //! A device: a key of its own, a connection, requests on it.
 
+use std::io;
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -10,7 +13,7 @@ use proto::reason;
 use proto::token::TokenClass;
 use runtime::tls::{ClientTls, OwnCertificate};
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -58,6 +61,11 @@ impl Device {
         tls(gateway, Some(&self.certificate)).await
     }
 
+    /// Fails where the gateway does not let it in.
+    pub(crate) async fn try_tls(&self, gateway: &Running) -> io::Result<TlsStream<TcpStream>> {
+        try_tls(gateway, [127, 0, 0, 1], Some(&self.certificate)).await
+    }
+
     pub(crate) async fn connect(&self, gateway: &Running) -> Connection {
         Connection::open(gateway, Some(&self.certificate)).await
     }
@@ -65,13 +73,29 @@ impl Device {
 
 /// A TLS connection as a device makes it.
 pub(crate) async fn tls(gateway: &Running, certificate: Option<&OwnCertificate>) -> TlsStream<TcpStream> {
+    try_tls(gateway, [127, 0, 0, 1], certificate).await.unwrap()
+}
+
+/// The same from this address of the loopback; fails where the gateway does not let it in.
+pub(crate) async fn try_tls(
+    gateway: &Running,
+    from: [u8; 4],
+    certificate: Option<&OwnCertificate>,
+) -> io::Result<TlsStream<TcpStream>> {
     let mut tls = ClientTls::with_verifier(clock(), AnyServer::new()).alpn(["http/1.1"]);
     if let Some(certificate) = certificate {
         tls = tls.certificate(certificate);
     }
-    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    let stream = connect_from(gateway, from).await?;
     let name = ServerName::try_from("localhost").unwrap();
-    within(TlsConnector::from(tls.build().unwrap()).connect(name, stream)).await.unwrap()
+    within(TlsConnector::from(tls.build().unwrap()).connect(name, stream)).await
+}
+
+/// A connection from this address of the loopback.
+pub(crate) async fn connect_from(gateway: &Running, from: [u8; 4]) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((from, 0)))?;
+    socket.connect(gateway.address).await
 }
 
 impl Connection {

@@ -171,12 +171,21 @@ async fn a_source_that_proves_nothing_is_refused_before_it_is_looked_at() {
     let answers = ask_often(&mut stranger, 1000, || get("ServerAuth", "/CCM_STS", None)).await;
     assert_eq!(count(&answers, 401, Some("RG-1201")), 10);
     assert_eq!(count(&answers, 429, Some("RG-1107")), 990);
+    // Behind one address there may be thousands: whose token was verified before goes on, on any connection.
+    assert_eq!(connection.ask(facts(&token)).await.status, 200);
+    assert_eq!(device.connect(&gateway).await.ask(facts(&token)).await.status, 200);
+    // What would cost a signature is not looked at, good or forged.
+    let newcomer = Device::new(2);
+    let mut other = newcomer.connect(&gateway).await;
+    for text in [newcomer.token(&gateway), format!("{token}x"), "forged".to_owned()] {
+        assert_eq!(other.ask(facts(&text)).await.refusal(), (429, Some("RG-1107")));
+    }
     assert_eq!(
-        connection.ask(facts(&token)).await.refusal(),
-        (429, Some("RG-1107")),
-        "it is the same source"
+        other.ask(facts(&token)).await.refusal(),
+        (401, Some("RG-1202")),
+        "known, and without its key"
     );
-    assert_eq!(connector.requests().len(), 100);
+    assert_eq!(connector.requests().len(), 102);
     gateway.stop().await;
 }
 

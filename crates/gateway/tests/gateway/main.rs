@@ -6,6 +6,7 @@ mod auth_info;
 mod authority;
 mod certificate;
 mod connector;
+mod crowding;
 mod device;
 mod forgery;
 mod framing;
@@ -60,6 +61,7 @@ fn configure(site: &Site, folder: &TempDir) -> Config {
         certificate: file("certificate.pem"),
         key: file("key.pem"),
         admin_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        admin_names: Vec::new(),
         shards: 1,
         max_connections: 200,
         max_requests: 100,
@@ -67,7 +69,11 @@ fn configure(site: &Site, folder: &TempDir) -> Config {
         body_timeout: HumanDuration::new(SOON),
         idle_timeout: HumanDuration::new(SOON),
         certificate_poll: HumanDuration::new(Duration::from_millis(20)),
-        limits: gateway::limit::config::Config::default(),
+        limits: gateway::limit::config::Config {
+            // All devices of a test come from one address.
+            source_connections: gateway::limit::Portion::OFF,
+            ..Default::default()
+        },
     }
 }
 

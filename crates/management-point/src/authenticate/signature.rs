@@ -113,7 +113,9 @@ pub(crate) async fn verify(context: &Context, request: &Request) -> Result<Optio
         None => shown_certificate(request, generic)?,
     };
     let bearer = super::token::text(request, generic)?;
-    parsed.verify(&certificate, bearer, &request.body).map_err(|error| Refusal::caused(generic, &error))?;
+    parsed
+        .verify(&certificate, bearer, &request.body.bytes)
+        .map_err(|error| Refusal::caused(generic, &error))?;
     let is_key_sought = device.is_some() || parsed.client.is_none();
     // A registered key is its device's also where the request names nobody: so its id counts once, too.
     let device = match (device, parsed.client) {

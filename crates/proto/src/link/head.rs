@@ -19,7 +19,9 @@
 //! | … and its value | text, length in 2 bytes | | | |
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use crate::header::Index;
 use crate::id::{Guid, RequestId, RoleId, Thumbprint};
 use crate::{client_certificate, http_signature, reason};
 
@@ -297,8 +299,10 @@ impl Writer {
     }
 }
 
+/// The number of a name in exactly this spelling.
 fn number_of(name: &str) -> Option<u8> {
-    NAMES.iter().position(|known| *known == name).and_then(|place| u8::try_from(place).ok())
+    static NUMBERS: LazyLock<Index> = LazyLock::new(|| Index::new(NAMES.iter().copied()));
+    NUMBERS.find(name).filter(|(_, known)| *known == name).map(|(place, _)| place)
 }
 
 struct Reader<'a>(&'a [u8]);

@@ -13,6 +13,7 @@ const COLUMNS: &[Column] = &[
     ("Id", "id"),
     ("Connected", "connected"),
     ("Since", "since"),
+    ("Tunnels", "tunnels"),
     ("Last seen", "last_seen_at"),
 ];
 

@@ -125,6 +125,7 @@ async fn act(api: &Api, device: &str, verb: &str, format: Format) -> Result<(), 
             ("Approval", "approval"),
             ("Blocked", "blocked"),
             ("Gateways told", "gateways_told"),
+            ("Waiting for", "gateways_waiting"),
         ],
     );
     Ok(())

@@ -48,7 +48,9 @@ pub(crate) async fn run(command: GatewayCommand, api: &Api, format: Format) -> R
             output::record(format, &gone, &[("Name", "name"), ("Id", "id"), ("Removed", "removed")]);
         }
         GatewayCommand::Show { gateway } => {
-            output::record(format, &api.get(&format!("gateways/{}", element(&gateway))).await?, COLUMNS);
+            let shown = api.get(&format!("gateways/{}", element(&gateway))).await?;
+            let fields = [COLUMNS, &[("Tunnels from", "connection_points")]].concat();
+            output::record(format, &shown, &fields);
         }
     }
     Ok(())

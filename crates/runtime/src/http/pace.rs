@@ -11,15 +11,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, sleep_until};
 
 use super::early::{Early, Writing, status_of};
 use super::linger::Linger;
+use super::patience::Patience;
 
 /// Nothing of the next request has come.
 const WAITING: u8 = 0;
@@ -66,11 +67,13 @@ impl Pace {
         self.phase.store(WAITING, Ordering::Relaxed);
     }
 
-    /// hyper flushes when it holds nothing more to write.
-    fn flushed(&self) {
-        if self.phase() != BUSY {
+    /// hyper flushes when it holds nothing more to write. Whether that was the end of an answer.
+    fn flushed(&self) -> bool {
+        let ended = self.phase() != BUSY;
+        if ended {
             self.owes.store(false, Ordering::Relaxed);
         }
+        ended
     }
 
     /// Whether no request is left that could be answered: what is written then is hyper's own.
@@ -90,7 +93,8 @@ pub(super) struct Paced<I> {
     pace: Arc<Pace>,
     early: Option<Early>,
     head_timeout: Duration,
-    write_timeout: Duration,
+    /// What the peer has in hand for taking its answers.
+    patience: Patience,
     head_timer: Option<Pin<Box<Sleep>>>,
     write_timer: Option<Pin<Box<Sleep>>>,
     /// What is written in place of hyper's own answer.
@@ -112,7 +116,7 @@ impl<I> Paced<I> {
             pace,
             early,
             head_timeout,
-            write_timeout,
+            patience: Patience::new(write_timeout),
             head_timer: None,
             write_timer: None,
             refusal: None,
@@ -120,13 +124,25 @@ impl<I> Paced<I> {
         }
     }
 
-    /// Passes on what became of a write, and turns waiting into an error once it took too long.
-    fn written<T>(&mut self, outcome: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
-            self.write_timer = None;
-            return outcome;
-        }
-        expire(&mut self.write_timer, self.write_timeout, cx).map(Err)
+    /// Passes on what became of a write, and turns waiting into an error once it took too long. `bytes`: how many
+    /// of it were taken, in case of success.
+    fn written<T>(
+        &mut self,
+        outcome: Poll<io::Result<T>>,
+        bytes: impl FnOnce(&T) -> usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        let Poll::Ready(outcome) = outcome else {
+            if !self.patience.waits() {
+                let until = self.patience.wait(Instant::now());
+                self.write_timer = Some(Box::pin(sleep_until(until.into())));
+            }
+            let timer = self.write_timer.as_mut().map(|timer| timer.as_mut().poll(cx));
+            return timer.unwrap_or(Poll::Pending).map(|()| Err(io::ErrorKind::TimedOut.into()));
+        };
+        self.patience.took(outcome.as_ref().map_or(0, bytes), Instant::now);
+        self.write_timer = None;
+        Poll::Ready(outcome)
     }
 }
 
@@ -145,7 +161,7 @@ impl<I: AsyncWrite + Unpin> Paced<I> {
         if written.is_ready() {
             self.refusal = None;
         }
-        Some(self.written(written.map(|written| written.map(|()| own.len())), cx))
+        Some(self.written(written.map(|written| written.map(|()| own.len())), |bytes| *bytes, cx))
     }
 
     /// Tells a peer that has begun a head why its connection ends now. What cannot be written at once is not:
@@ -197,7 +213,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<I> {
             return replaced;
         }
         let outcome = Pin::new(&mut this.inner).poll_write(cx, buf);
-        this.written(outcome, cx)
+        this.written(outcome, |bytes| *bytes, cx)
     }
 
     fn poll_write_vectored(
@@ -212,7 +228,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<I> {
             return replaced;
         }
         let outcome = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
-        this.written(outcome, cx)
+        this.written(outcome, |bytes| *bytes, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -221,9 +237,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<I> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.pace.flushed();
+        let answered = this.pace.flushed();
         let outcome = Pin::new(&mut this.inner).poll_flush(cx);
-        this.written(outcome, cx)
+        let outcome = this.written(outcome, |()| 0, cx);
+        if answered && matches!(outcome, Poll::Ready(Ok(()))) {
+            this.patience.refill();
+        }
+        outcome
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -231,7 +251,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<I> {
         if this.linger.is_none() {
             let outcome = Pin::new(&mut this.inner).poll_shutdown(cx);
             if !matches!(outcome, Poll::Ready(Ok(()))) {
-                return this.written(outcome, cx);
+                return this.written(outcome, |()| 0, cx);
             }
             this.write_timer = None;
         }

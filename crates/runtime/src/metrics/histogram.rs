@@ -3,6 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::PerThread;
+
+/// Most steps that a histogram can have, with the one for what took longer than any bound.
+const STEPS: usize = 16;
+
 /// Upper ends for the time of a request, in microseconds: from a relay on one host to the longest time that an
 /// answer is waited for.
 pub const REQUEST_BOUNDS: &[u64] = &[
@@ -19,12 +24,17 @@ pub const HANDSHAKE_BOUNDS: &[u64] = &[
 pub const COMMIT_BOUNDS: &[u64] =
     &[500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000];
 
-/// Counts times in steps. Counting is a walk over a dozen numbers and two additions, from any thread.
+/// Counts times in steps. Counting is a walk over a dozen numbers and two additions, by each thread apart.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64],
+    steps: PerThread<Steps>,
+}
+
+#[derive(Debug, Default)]
+struct Steps {
     /// One for each bound, and one for what took longer.
-    counts: Box<[AtomicU64]>,
+    counts: [AtomicU64; STEPS],
     sum_micros: AtomicU64,
 }
 
@@ -40,29 +50,39 @@ pub struct Reading {
 }
 
 impl Histogram {
-    /// Nothing counted yet. `bounds`: upper ends in microseconds, rising.
+    /// Nothing counted yet. `bounds`: upper ends in microseconds, rising, at most 15.
+    ///
+    /// # Panics
+    /// With more bounds: they are constants of the program.
     pub fn new(bounds: &'static [u64]) -> Self {
-        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { bounds, counts, sum_micros: AtomicU64::new(0) }
+        assert!(bounds.len() < STEPS, "a histogram has at most {STEPS} steps");
+        Self { bounds, steps: PerThread::default() }
     }
 
     /// Counts one that took so long.
     pub fn observe(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let step = self.bounds.iter().position(|bound| micros <= *bound).unwrap_or(self.bounds.len());
-        if let Some(count) = self.counts.get(step) {
+        let mine = self.steps.mine();
+        if let Some(count) = mine.counts.get(step) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.sum_micros.fetch_add(micros, Ordering::Relaxed);
+        mine.sum_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
     /// How it stands. What is counted meanwhile may be in it or not, and the number always fits the steps.
     pub fn read(&self) -> Reading {
         let ends = self.bounds.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]);
-        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
-        let buckets: Vec<_> = ends.zip(counts).collect();
+        let mut buckets: Vec<_> = ends.map(|end| (end, 0)).collect();
+        let mut micros = 0;
+        for steps in self.steps.all() {
+            for ((_, sum), count) in buckets.iter_mut().zip(&steps.counts) {
+                *sum += count.load(Ordering::Relaxed);
+            }
+            micros += steps.sum_micros.load(Ordering::Relaxed);
+        }
         let count = buckets.iter().map(|(_, count)| count).sum();
-        Reading { buckets, sum: seconds(self.sum_micros.load(Ordering::Relaxed)), count }
+        Reading { buckets, sum: seconds(micros), count }
     }
 }
 

@@ -137,6 +137,12 @@ impl Components {
         Some(Route { spec: entry.spec, name })
     }
 
+    /// The entry of `component`, and whether an event of `level` is wanted there; `None`: it is not in the table.
+    pub(super) fn known(&self, component: &str, level: tracing::Level) -> Option<(ComponentSpec, bool)> {
+        let entry = self.entries.iter().find(|entry| entry.spec.component == component)?;
+        Some((entry.spec, entry.level().includes(level)))
+    }
+
     /// The most detailed level that any component wants. Never less than `info`, because spans of that level
     /// carry the request id of the warnings inside them.
     pub(super) fn most_detailed(&self) -> LevelFilter {

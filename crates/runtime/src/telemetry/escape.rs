@@ -1,5 +1,6 @@
 //! Text that strangers may have written, made visible and harmless.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 /// Shows text on one line: control characters, line ends and those that turn the direction of writing appear
@@ -14,12 +15,21 @@ impl fmt::Display for OneLine<'_> {
 }
 
 /// A message as written by us: line ends and tabs stay, anything else that deceives is escaped.
-pub(super) fn message(text: &str) -> String {
+pub(super) fn message(text: &str) -> Cow<'_, str> {
+    if is_plain(text) {
+        return Cow::Borrowed(text);
+    }
     let mut clean = String::with_capacity(text.len());
     let text = if text.contains('\r') { &text.replace("\r\n", "\n") } else { text };
     // Writing to a `String` cannot fail.
     let _ = escape(&mut clean, text, |c| is_deceptive(c) && c != '\n' && c != '\t');
-    clean
+    Cow::Owned(clean)
+}
+
+/// Whether nothing in `text` can deceive: nearly every text. Looks at all of it, which lets the compiler look at many
+/// bytes at once.
+fn is_plain(text: &str) -> bool {
+    text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'))
 }
 
 /// Appends a field's value: as it is where that is plain, else in quotes with escapes.
@@ -37,16 +47,19 @@ pub(super) fn value(out: &mut String, text: &str) {
 
 /// Puts a space into each `mark` in `text`, after its first two characters, so that no reader takes it for
 /// the mark.
-pub(super) fn break_up(text: &mut String, mark: &str) {
-    if text.contains(mark) {
-        let (start, end) = mark.split_at(2);
-        *text = text.replace(mark, &format!("{start} {end}"));
+pub(super) fn break_up<'a>(text: Cow<'a, str>, mark: &str) -> Cow<'a, str> {
+    // Its first byte is rare, and looking for one byte is quick.
+    let may_be_there = mark.bytes().next().is_some_and(|first| text.as_bytes().contains(&first));
+    if !may_be_there || !text.contains(mark) {
+        return text;
     }
+    let (start, end) = mark.split_at(2);
+    Cow::Owned(text.replace(mark, &format!("{start} {end}")))
 }
 
 fn escape(out: &mut impl Write, text: &str, needs_it: impl Fn(char) -> bool) -> fmt::Result {
     // Nearly every line is plain, and then needs no look at each character's kind.
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !needs_it(char::from(byte))) {
+    if is_plain(text) && !text.bytes().any(|byte| needs_it(char::from(byte))) {
         return out.write_str(text);
     }
     for c in text.chars() {
@@ -105,8 +118,7 @@ mod tests {
 
     #[test]
     fn marks_are_broken_wherever_they_stand() {
-        let mut text = "x]LOG]!>]LOG]!>".to_owned();
-        break_up(&mut text, "]LOG]!>");
-        assert_eq!(text, "x]L OG]!>]L OG]!>");
+        assert_eq!(break_up("x]LOG]!>]LOG]!>".into(), "]LOG]!>"), "x]L OG]!>]L OG]!>");
+        assert_eq!(break_up("x]LOG]!".into(), "]LOG]!>"), "x]LOG]!");
     }
 }

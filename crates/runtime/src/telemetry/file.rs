@@ -33,7 +33,7 @@ struct Open {
 }
 
 /// Bytes gathered before they are written, unless [`RotatingFile::flush`] comes first.
-const PENDING_LIMIT: usize = 16 * 1024;
+const PENDING_LIMIT: usize = 64 * 1024;
 
 impl RotatingFile {
     pub(super) fn new(path: PathBuf, max_size: u64) -> Self {

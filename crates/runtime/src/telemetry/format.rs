@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::component::Format;
 use super::escape::{self, break_up};
-use super::record::{Record, Value};
-use super::stamp;
+use super::record::{Line, Value};
+use super::stamp::{self, Stamps};
 
 /// What goes to standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -28,73 +28,86 @@ pub(super) const CCM_START: &str = "<![LOG[";
 pub(super) const CCM_END: &str = "]LOG]!>";
 pub(super) const SIMPLE_END: &str = "$$<";
 
-/// Appends `record` with its line end, in the format of its component.
-pub(super) fn write_native(out: &mut String, record: &Record) {
-    match record.route.spec.format {
-        Format::Ccm => write_ccm(out, record),
-        Format::Simple => write_simple(out, record),
-    }
+/// Puts lines into formats. Remembers what lines have in common.
+#[derive(Debug, Default)]
+pub(super) struct Formatter {
+    stamps: Stamps,
+    /// How a line of the thread ends that wrote the last one.
+    ending: Option<(u64, String)>,
 }
 
 // Writing to a `String` cannot fail, here and below.
 
-fn write_ccm(out: &mut String, record: &Record) {
-    let mut text = readable(record);
-    break_up(&mut text, CCM_START);
-    break_up(&mut text, CCM_END);
-    let at = stamp::date_time(record.now);
-    let _ = write!(out, "{CCM_START}{text}{CCM_END}<time=\"");
-    stamp::write_time(out, at);
-    out.push_str("+000\" date=\"");
-    stamp::write_date(out, at);
-    let (component, kind) = (attribute(&record.route.name), kind(record.level));
-    let (thread, (file, line)) = (record.thread, record.source);
-    let _ = writeln!(
-        out,
-        "\" component=\"{component}\" context=\"\" type=\"{kind}\" thread=\"{thread}\" file=\"{file}:{line}\">"
-    );
-}
-
-fn write_simple(out: &mut String, record: &Record) {
-    let mut text = readable(record);
-    if text.contains('\n') {
-        text = text.replace('\n', "~");
+impl Formatter {
+    /// Appends `line` with its line end, in the format of its component.
+    pub(super) fn native(&mut self, out: &mut String, line: &Line<'_>) {
+        match line.spec.format {
+            Format::Ccm => self.ccm(out, line),
+            Format::Simple => self.simple(out, line),
+        }
     }
-    break_up(&mut text, SIMPLE_END);
-    let at = stamp::date_time(record.now);
-    let _ = write!(out, "{text}~~  {SIMPLE_END}{}><", attribute(&record.route.name));
-    stamp::write_date(out, at);
-    out.push(' ');
-    stamp::write_time(out, at);
-    let thread = record.thread;
-    let _ = writeln!(out, "+00><thread={thread} (0x{thread:X})>");
+
+    fn ccm(&mut self, out: &mut String, line: &Line<'_>) {
+        let text = break_up(break_up(readable(line), CCM_START), CCM_END);
+        out.extend([CCM_START, &*text, CCM_END, "<time=\""]);
+        let stamp = self.stamps.at(line.now);
+        stamp.write_time(out);
+        out.extend(["+000\" date=\"", stamp.date]);
+        let (component, kind) = (attribute(line.name), kind(line.level));
+        let (thread, (file, number)) = (line.thread, line.source);
+        let _ = writeln!(
+            out,
+            "\" component=\"{component}\" context=\"\" type=\"{kind}\" thread=\"{thread}\" file=\"{file}:{number}\">"
+        );
+    }
+
+    fn simple(&mut self, out: &mut String, line: &Line<'_>) {
+        let mut text = readable(line);
+        if text.as_bytes().contains(&b'\n') {
+            text = text.replace('\n', "~").into();
+        }
+        let text = break_up(text, SIMPLE_END);
+        out.extend([&*text, "~~  ", SIMPLE_END, &*attribute(line.name), "><"]);
+        let stamp = self.stamps.at(line.now);
+        out.extend([stamp.date, " "]);
+        stamp.write_time(out);
+        out.push_str(self.ending(line.thread));
+    }
+
+    /// `+00><thread=10 (0xA)>` and the line end.
+    fn ending(&mut self, thread: u64) -> &str {
+        if self.ending.as_ref().is_some_and(|(known, _)| *known != thread) {
+            self.ending = None;
+        }
+        let make = || (thread, format!("+00><thread={thread} (0x{thread:X})>\n"));
+        &self.ending.get_or_insert_with(make).1
+    }
+
+    /// Appends `line` as a line for people.
+    pub(super) fn console(&mut self, out: &mut String, line: &Line<'_>) {
+        self.stamps.at(line.now).write_time(out);
+        let text = readable(line).replace('\n', "\n    ");
+        let _ = writeln!(out, " {:5} {}: {text}", line.level.as_str(), attribute(line.name));
+    }
 }
 
-/// Appends `record` as a line for people.
-pub(super) fn write_console(out: &mut String, record: &Record) {
-    let at = stamp::date_time(record.now);
-    stamp::write_time(out, at);
-    let text = readable(record).replace('\n', "\n    ");
-    let _ = writeln!(out, " {:5} {}: {text}", record.level.as_str(), attribute(&record.route.name));
-}
-
-/// Appends `record` as a JSON object. Nothing is left out, also of a verbatim line.
-pub(super) fn write_json(out: &mut String, record: &Record) {
-    let at = stamp::date_time(record.now);
-    let level = record.level.as_str().to_ascii_lowercase();
+/// Appends `line` as a JSON object. Nothing is left out, also of a verbatim line.
+pub(super) fn write_json(out: &mut String, line: &Line<'_>) {
+    let at = stamp::date_time(line.now);
+    let level = line.level.as_str().to_ascii_lowercase();
     let (date, time) = (at.date(), at.time());
     let (h, m, s) = (time.hour(), time.minute(), time.second());
     let microseconds = time.subsec_nanosecond() / 1_000;
     let _ =
         write!(out, "{{\"time\":\"{date}T{h:02}:{m:02}:{s:02}.{microseconds:06}Z\",\"level\":\"{level}\"");
-    member(out, "component", &record.route.name);
-    member(out, "message", record.message.as_str());
-    if let Some(id) = &record.request_id {
+    member(out, "component", line.name);
+    member(out, "message", line.message);
+    if let Some(id) = line.request_id {
         member(out, "request_id", id);
     }
-    if !record.fields.is_empty() {
+    if !line.fields.is_empty() {
         out.push_str(",\"fields\":{");
-        for (index, field) in record.fields.iter().enumerate() {
+        for (index, field) in line.fields.iter().enumerate() {
             out.push_str(if index == 0 { "" } else { "," });
             json_string(out, field.name);
             out.push(':');
@@ -105,8 +118,8 @@ pub(super) fn write_json(out: &mut String, record: &Record) {
         }
         out.push('}');
     }
-    let (file, line) = record.source;
-    let _ = writeln!(out, ",\"thread\":{},\"source\":\"{file}:{line}\"}}", record.thread);
+    let (file, number) = line.source;
+    let _ = writeln!(out, ",\"thread\":{},\"source\":\"{file}:{number}\"}}", line.thread);
 }
 
 fn member(out: &mut String, name: &str, text: &str) {
@@ -132,26 +145,29 @@ pub(crate) fn json_string(out: &mut String, text: &str) {
 }
 
 /// The message and, unless it is verbatim, the fields and the request id.
-fn readable(record: &Record) -> String {
-    let mut text = escape::message(record.message.as_str());
-    if record.verbatim {
+fn readable<'a>(line: &Line<'a>) -> Cow<'a, str> {
+    let text = escape::message(line.message);
+    if line.verbatim || (line.fields.is_empty() && line.request_id.is_none()) {
         return text;
     }
-    for field in &record.fields {
+    let mut text = text.into_owned();
+    for field in line.fields {
         let _ = write!(text, " {}=", field.name);
         escape::value(&mut text, field.value.as_str());
     }
-    if let Some(id) = &record.request_id {
+    if let Some(id) = line.request_id {
         text.push_str(" request_id=");
         escape::value(&mut text, id);
     }
-    text
+    text.into()
 }
 
 /// A component's name as it can stand between quotes and angle brackets.
 fn attribute(name: &str) -> Cow<'_, str> {
+    // Asked byte by byte first: every name of our own is of these.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.: ".contains(&byte);
     let fits = |c: char| c.is_alphanumeric() || "_-.: ".contains(c);
-    if name.chars().all(fits) {
+    if name.bytes().all(plain) || name.chars().all(fits) {
         return Cow::Borrowed(name);
     }
     name.chars().map(|c| if fits(c) { c } else { '_' }).collect()

@@ -1,10 +1,8 @@
 //! From `tracing` to records.
 
-use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -15,10 +13,10 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::Chain;
+use super::batch::{Queue, thread_number};
 use super::component::Components;
 use super::record::{self, MESSAGE_LIMIT, Record, Text, VALUE_LIMIT, Value};
 use super::step::{STEP_TARGET, Steps};
-use super::writer::Queue;
 use crate::clock::Clock;
 
 const MESSAGE: &str = "message";
@@ -121,23 +119,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     }
 }
 
-/// The number of the calling thread in our lines: threads count from 1 in the order of their first line. (The
-/// system's own numbers need a call that is not safe Rust.)
-fn thread_number() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    thread_local! {
-        static MINE: Cell<u64> = const { Cell::new(0) };
-    }
-    MINE.with(|mine| {
-        if mine.get() == 0 {
-            mine.set(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
-        mine.get()
-    })
-}
-
 /// Source paths tell about the machine that built the program; their last part is enough.
-fn file_name(path: Option<&'static str>) -> &'static str {
+pub(super) fn file_name(path: Option<&'static str>) -> &'static str {
     path.and_then(|path| path.rsplit(['/', '\\']).next()).unwrap_or_default()
 }
 

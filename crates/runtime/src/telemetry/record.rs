@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-use super::component::Route;
+use super::component::{ComponentSpec, Route};
 
 /// Longest message, in bytes; what is longer is cut.
 pub(super) const MESSAGE_LIMIT: usize = 32 * 1024;
@@ -30,6 +30,46 @@ pub(super) struct Record {
     pub(super) request_id: Option<String>,
     /// Only the message is shown where people read it.
     pub(super) verbatim: bool,
+}
+
+/// The same as it is put into a format, whoever holds it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line<'a> {
+    pub(super) spec: ComponentSpec,
+    /// Name of the component in the line.
+    pub(super) name: &'a str,
+    pub(super) level: tracing::Level,
+    pub(super) now: i64,
+    pub(super) thread: u64,
+    pub(super) source: (&'static str, u32),
+    pub(super) message: &'a str,
+    pub(super) fields: &'a [Field],
+    pub(super) request_id: Option<&'a str>,
+    pub(super) verbatim: bool,
+}
+
+impl Record {
+    pub(super) fn line(&self) -> Line<'_> {
+        Line {
+            spec: self.route.spec,
+            name: &self.route.name,
+            level: self.level,
+            now: self.now,
+            thread: self.thread,
+            source: self.source,
+            message: self.message.as_str(),
+            fields: &self.fields,
+            request_id: self.request_id.as_deref(),
+            verbatim: self.verbatim,
+        }
+    }
+
+    /// Memory that its texts take, in bytes, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let fields: usize =
+            self.fields.iter().map(|field| size_of::<Field>() + field.value.as_str().len()).sum();
+        size_of::<Self>() + self.message.as_str().len() + fields
+    }
 }
 
 /// A field of an event.
@@ -95,6 +135,14 @@ impl Write for Text {
     }
 }
 
+/// Shortens `text` to `limit` bytes as [`Text`] does.
+pub(super) fn cut(text: &mut String, limit: usize) {
+    if text.len() > limit {
+        text.truncate(text.floor_char_boundary(limit));
+        text.push_str(CUT);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +152,11 @@ mod tests {
         assert_eq!(Text::of(4, &"abcd").as_str(), "abcd");
         assert_eq!(Text::of(4, &"abcde").as_str(), "abcd [cut]");
         assert_eq!(Text::of(4, &"abcä").as_str(), "abc [cut]");
+        for text in ["abcd", "abcde", "abcä"] {
+            let mut whole = text.to_owned();
+            cut(&mut whole, 4);
+            assert_eq!(whole, Text::of(4, &text).as_str());
+        }
         assert_eq!(Text::of(4, &format_args!("{}{}{}", "abc", "de", "f")).as_str(), "abcd [cut]");
     }
 }

@@ -14,15 +14,51 @@ pub(super) fn date_time(now: i64) -> DateTime {
     TimeZone::UTC.to_datetime(Timestamp::from_microsecond(now).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
-/// Appends `MM-dd-yyyy`.
-pub(super) fn write_date(out: &mut String, date_time: DateTime) {
-    let _ = write!(out, "{:02}-{:02}-{:04}", date_time.month(), date_time.day(), date_time.year());
+/// Writes dates and times; most lines share their second with the one before.
+#[derive(Debug, Default)]
+pub(super) struct Stamps {
+    /// Seconds since the Unix epoch that the texts tell.
+    second: Option<i64>,
+    date: String,
+    clock: String,
 }
 
-/// Appends `HH:mm:ss.fff`.
-pub(super) fn write_time(out: &mut String, date_time: DateTime) {
-    let (h, m, s) = (date_time.hour(), date_time.minute(), date_time.second());
-    let _ = write!(out, "{h:02}:{m:02}:{s:02}.{:03}", date_time.subsec_nanosecond() / 1_000_000);
+/// Date and time of one line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp<'a> {
+    /// `MM-dd-yyyy`.
+    pub(super) date: &'a str,
+    clock: &'a str,
+    millisecond: i64,
+}
+
+impl Stamps {
+    /// Those of `now`, in microseconds since the Unix epoch.
+    pub(super) fn at(&mut self, now: i64) -> Stamp<'_> {
+        let second = now.div_euclid(1_000_000);
+        if self.second != Some(second) {
+            self.second = Some(second);
+            let at = date_time(now);
+            self.date.clear();
+            self.clock.clear();
+            // Writing to a `String` cannot fail.
+            let _ = write!(self.date, "{:02}-{:02}-{:04}", at.month(), at.day(), at.year());
+            let _ = write!(self.clock, "{:02}:{:02}:{:02}", at.hour(), at.minute(), at.second());
+        }
+        Stamp { date: &self.date, clock: &self.clock, millisecond: now.rem_euclid(1_000_000) / 1000 }
+    }
+}
+
+impl Stamp<'_> {
+    /// Appends `HH:mm:ss.fff`.
+    pub(super) fn write_time(&self, out: &mut String) {
+        out.push_str(self.clock);
+        out.push('.');
+        for place in [100, 10, 1] {
+            let digit = u32::try_from(self.millisecond / place % 10).unwrap_or_default();
+            out.push(char::from_digit(digit, 10).unwrap_or('0'));
+        }
+    }
 }
 
 /// Microseconds since the Unix epoch of `MM-dd-yyyy` and `HH:mm:ss.fff±bias`, the bias in minutes being UTC
@@ -85,10 +121,29 @@ mod tests {
         }
     }
 
+    fn written(stamps: &mut Stamps, now: i64) -> String {
+        let stamp = stamps.at(now);
+        let mut out = format!("{} ", stamp.date);
+        stamp.write_time(&mut out);
+        out
+    }
+
     #[test]
     fn an_instant_beyond_all_calendars_is_still_written() {
-        let mut out = String::new();
-        write_date(&mut out, date_time(i64::MAX));
-        assert_eq!(out, "01-01-1970");
+        assert!(written(&mut Stamps::default(), i64::MAX).starts_with("01-01-1970 00:00:00."));
+    }
+
+    #[test]
+    fn the_next_second_has_a_stamp_of_its_own_and_so_has_the_one_before() {
+        let mut stamps = Stamps::default();
+        for (now, text) in [
+            (1_774_276_200_123_456, "03-23-2026 14:30:00.123"),
+            (1_774_276_200_999_999, "03-23-2026 14:30:00.999"),
+            (1_774_276_201_005_000, "03-23-2026 14:30:01.005"),
+            (1_774_276_200_000_000, "03-23-2026 14:30:00.000"),
+            (-1, "12-31-1969 23:59:59.999"),
+        ] {
+            assert_eq!(written(&mut stamps, now), text);
+        }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use tracing::subscriber::with_default;
@@ -334,4 +336,164 @@ fn stamps_come_from_the_injected_clock() {
     );
     let times: Vec<_> = gateway.lines().map(|line| parse_line(line).unwrap().time.unwrap()).collect();
     assert_eq!(times[1] - times[0], 86_400_000_000);
+}
+
+/// One line by the short way, as [`verbatim`] writes it where the log is that of the process.
+#[track_caller]
+fn direct(handle: &LogHandle, component: &str, message: &str) -> bool {
+    let mut write = Some(|out: &mut String| out.push_str(message));
+    handle.direct.line(component, std::panic::Location::caller(), &mut write)
+}
+
+/// A file with every number of a source line left out.
+fn without_source(text: &str) -> String {
+    let mut rest = text;
+    let mut out = String::new();
+    while let Some((before, after)) = rest.split_once("tests.rs:") {
+        out.push_str(before);
+        rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+    }
+    out + rest
+}
+
+#[test]
+fn a_line_by_the_short_way_is_byte_for_byte_the_same() {
+    let long = "x".repeat(40_000);
+    let messages = [
+        "MessageID: 1 RequestURI: https://mp/x?a$b",
+        "",
+        "Grüße\ttwo\r\nlines\u{1b}[2J",
+        "a $$<Forged><",
+        "]LOG]!><![LOG[",
+        &long,
+    ];
+    for json in [false, true] {
+        let by = |way: &dyn Fn(&LogHandle, &'static str, &str)| {
+            logged(
+                |config| (config.json, config.max_size) = (json, 1 << 20),
+                |handle| {
+                    for message in messages {
+                        way(handle, "CMGService", message);
+                        way(handle, "CCM_STS", message);
+                    }
+                },
+            )
+        };
+        let short = by(&|handle, component, message| assert!(direct(handle, component, message)));
+        let long = by(&|_, component, message| info!(component, verbatim = true, "{message}"));
+        assert_eq!(without_source(&short.0), without_source(&long.0));
+        assert_eq!(without_source(&short.1), without_source(&long.1));
+        assert!(!short.0.is_empty() && !short.1.is_empty());
+    }
+}
+
+#[test]
+fn both_ways_of_one_thread_keep_their_order_also_when_the_clock_is_set_back() {
+    let clock = Clock::manual(AT);
+    let (gateway, _) = logged(
+        |config| config.clock = clock.clone(),
+        |handle| {
+            for number in 0..10 {
+                clock.set(AT - number * 1_000_000);
+                direct(handle, "CMGService", &format!("{number} short"));
+                info!("{number} long");
+            }
+        },
+    );
+    let messages: Vec<_> = gateway.lines().map(|line| parse_line(line).unwrap().message).collect();
+    let expected: Vec<_> = (0..10).flat_map(|n| [format!("{n} short"), format!("{n} long")]).collect();
+    assert_eq!(messages, expected);
+}
+
+#[test]
+fn lines_of_threads_that_have_ended_are_there_in_the_order_of_their_times() {
+    let clock = Clock::manual(AT);
+    let (gateway, _) = logged(
+        |config| config.clock = clock.clone(),
+        |handle| {
+            for number in 0..20 {
+                clock.advance(Duration::from_micros(1));
+                let logged = thread::scope(|scope| {
+                    scope.spawn(|| direct(handle, "CMGService", &number.to_string())).join().unwrap()
+                });
+                assert!(logged);
+            }
+        },
+    );
+    let messages: Vec<_> = gateway.lines().map(|line| parse_line(line).unwrap().message).collect();
+    assert_eq!(messages, (0..20).map(|number: i32| number.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_short_way_obeys_the_level_of_its_component_and_knows_no_other() {
+    let (gateway, sts) = logged(
+        |_| {},
+        |handle| {
+            assert!(direct(handle, "CCM_STS", "one"));
+            handle.set_level("CCM_STS", Level::Warnings).unwrap();
+            assert!(direct(handle, "CCM_STS", "unwanted"));
+            let mut write = Some(|_: &mut String| panic!("nobody wants it"));
+            assert!(handle.direct.line("CCM_STS", std::panic::Location::caller(), &mut write));
+            handle.set_level("CCM_STS", Level::Default).unwrap();
+            assert!(direct(handle, "CCM_STS", "two"));
+            assert!(!direct(handle, "Other", "goes the long way"));
+        },
+    );
+    let messages: Vec<_> = sts.lines().map(|line| parse_line(line).unwrap().message).collect();
+    assert_eq!((messages, gateway.as_str()), (vec!["one".to_owned(), "two".to_owned()], ""));
+}
+
+/// A console that tells a test what it shows.
+struct Told(mpsc::Sender<String>);
+
+impl Write for Told {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.send(String::from_utf8_lossy(bytes).into_owned());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_line_of_a_thread_that_says_nothing_more_is_written_all_the_same() {
+    let (sender, shown) = mpsc::channel();
+    let config = LogConfig::new(GATEWAY, Clock::manual(AT));
+    let (_subscriber, handle) = start_with(config, Box::new(Told(sender))).unwrap();
+    for round in ["one", "two"] {
+        direct(&handle, "CMGService", round);
+        let line = shown.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_eq!(line, format!("14:30:00.123 INFO  CMGService: {round}\n"));
+    }
+}
+
+#[test]
+fn a_message_may_log_while_it_is_made() {
+    let (gateway, _) = logged(
+        |_| {},
+        |handle| {
+            let mut write = Some(|out: &mut String| {
+                out.push_str("outer");
+                direct(handle, "CMGService", "inner");
+            });
+            handle.direct.line("CMGService", std::panic::Location::caller(), &mut write);
+        },
+    );
+    let messages: Vec<_> = gateway.lines().map(|line| parse_line(line).unwrap().message).collect();
+    assert_eq!(messages, ["inner", "outer"]);
+}
+
+#[test]
+fn what_is_logged_after_the_end_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_subscriber, handle) = start(config(folder.path())).unwrap();
+    let late = handle.direct.clone();
+    direct(&handle, "CMGService", "in time");
+    drop(handle);
+    let mut write = Some(|out: &mut String| out.push_str("late"));
+    assert!(late.line("CMGService", std::panic::Location::caller(), &mut write));
+    let text = fs::read_to_string(folder.path().join(GATEWAY.file)).unwrap();
+    assert_eq!(text.lines().count(), 1);
 }

@@ -1,64 +1,25 @@
-//! The thread that writes, and the bounded queue before it.
+//! The thread that writes.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::batch::{Collector, Command, Queue};
 use super::component::{Components, Route};
 use super::file::RotatingFile;
-use super::format::{Console, write_console, write_json, write_native};
-use super::record::{Field, MESSAGE_LIMIT, Record, Text, Value};
+use super::format::{Console, Formatter, write_json};
+use super::record::{Field, Line, MESSAGE_LIMIT, Record, Text, Value};
 use crate::clock::Clock;
 
-/// Lines that wait at most. A busy second of a gateway is some hundreds at the default level; a full queue
-/// of ordinary lines takes one or two megabytes.
-const QUEUE: usize = 4096;
+/// Commands that wait at most; each thread that logs has one of them under way.
+const COMMANDS: usize = 64;
 /// Time in which lines gather once the first of them has come. Each waking of the writing thread costs whoever
 /// logs a system call, and each write another; nobody reads a log within milliseconds.
 const GATHER: Duration = Duration::from_millis(10);
-
-enum Command {
-    Write(Box<Record>),
-    Flush(SyncSender<()>),
-    Stop,
-}
-
-/// Where events put their lines. Never blocks.
-#[derive(Clone)]
-pub(super) struct Queue {
-    sender: SyncSender<Command>,
-    counts: Arc<Counts>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    /// Lines lost since the start.
-    lost: AtomicU64,
-    /// Of these, the ones that no line tells of yet.
-    untold: AtomicU64,
-}
-
-impl Counts {
-    fn lose(&self, lines: u64) {
-        self.lost.fetch_add(lines, Ordering::Relaxed);
-        self.untold.fetch_add(lines, Ordering::Relaxed);
-    }
-}
-
-impl Queue {
-    pub(super) fn push(&self, record: Record) {
-        match self.sender.try_send(Command::Write(Box::new(record))) {
-            // Without a writer the log has ended.
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => self.counts.lose(1),
-        }
-    }
-}
 
 /// The writing thread. Dropping it writes what is waiting.
 pub(super) struct Writer {
@@ -68,11 +29,10 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn start(outputs: Outputs, clock: Clock) -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(QUEUE);
-        let counts = Arc::new(Counts::default());
-        let queue = Queue { sender, counts: Arc::clone(&counts) };
-        let job = move || run(&receiver, outputs, &counts, &clock);
-        let thread = thread::Builder::new().name("log".into()).spawn(job)?;
+        let (sender, receiver) = sync_channel(COMMANDS);
+        let queue = Queue::new(sender);
+        let mut work = Work { queue: queue.clone(), waiting: Collector::new(queue.clone()), outputs, clock };
+        let thread = thread::Builder::new().name("log".into()).spawn(move || work.run(&receiver))?;
         Ok(Self { queue, thread: Some(thread) })
     }
 
@@ -82,21 +42,21 @@ impl Writer {
 
     pub(super) fn flush(&self) {
         let (done, wait) = sync_channel(1);
-        if self.queue.sender.send(Command::Flush(done)).is_ok() {
+        if self.queue.sender().send(Command::Flush(done)).is_ok() {
             // An error means that the writer has ended, and it flushes when it does.
             let _ = wait.recv();
         }
     }
 
     pub(super) fn lost(&self) -> u64 {
-        self.queue.counts.lost.load(Ordering::Relaxed)
+        self.queue.counts().lost()
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
         // An error in either means that the thread is gone already.
-        let _ = self.queue.sender.send(Command::Stop);
+        let _ = self.queue.sender().send(Command::Stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -105,67 +65,96 @@ impl Drop for Writer {
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").field("counts", &self.queue.counts).finish_non_exhaustive()
+        f.debug_struct("Writer").field("counts", self.queue.counts()).finish_non_exhaustive()
     }
 }
 
-fn run(receiver: &Receiver<Command>, mut outputs: Outputs, counts: &Counts, clock: &Clock) {
-    loop {
-        let command = match receiver.try_recv() {
-            Ok(command) => command,
-            Err(TryRecvError::Empty) => {
-                // A pause: what is gathered goes out before waiting.
-                tell_losses(&mut outputs, counts, clock);
-                counts.lose(outputs.flush());
-                let Ok(command) = receiver.recv() else { return };
-                if matches!(command, Command::Write(_)) {
-                    thread::sleep(GATHER);
+/// What the writing thread works with.
+struct Work {
+    queue: Queue,
+    waiting: Collector,
+    outputs: Outputs,
+    clock: Clock,
+}
+
+impl Work {
+    fn run(&mut self, receiver: &Receiver<Command>) {
+        loop {
+            let command = match receiver.try_recv() {
+                Ok(command) => command,
+                Err(TryRecvError::Empty) => {
+                    // A pause: everything goes out before the rest. Whoever finds his batch empty after it tells us.
+                    self.write_all();
+                    let Ok(command) = receiver.recv() else { return };
+                    if matches!(command, Command::Lines) {
+                        thread::sleep(GATHER);
+                    }
+                    command
                 }
-                command
+                Err(TryRecvError::Disconnected) => return,
+            };
+            match command {
+                // Taken at the next pause, with those of all other threads.
+                Command::Lines => {}
+                Command::Flush(done) => {
+                    self.write_all();
+                    // Whoever asked may have gone.
+                    let _ = done.send(());
+                }
+                Command::Stop => {
+                    self.queue.close();
+                    self.write_all();
+                    return;
+                }
             }
-            Err(TryRecvError::Disconnected) => return,
+        }
+    }
+
+    /// Writes everything that waits and hands it to the system.
+    fn write_all(&mut self) {
+        let Self { queue, waiting, outputs, .. } = self;
+        let counts = queue.counts();
+        waiting.collect(|line| counts.lose(outputs.write(line)));
+        if counts.are_untold() {
+            // What came in time, before the word about what did not.
+            waiting.collect(|line| counts.lose(outputs.write(line)));
+        }
+        self.tell_losses();
+        self.queue.counts().lose(self.outputs.flush());
+    }
+
+    fn tell_losses(&mut self) {
+        let (outputs, counts) = (&mut self.outputs, self.queue.counts());
+        let lost = counts.tell();
+        if lost == 0 {
+            return;
+        }
+        let spec = outputs.components.default();
+        let record = Record {
+            route: Route { spec, name: spec.component.into() },
+            level: tracing::Level::WARN,
+            now: self.clock.now(),
+            thread: 0,
+            source: ("writer.rs", line!()),
+            message: Text::of(
+                MESSAGE_LIMIT,
+                &"log lines were lost, they came faster than they could be written",
+            ),
+            fields: vec![Field { name: "lines", value: Value::Bare(lost.to_string()) }],
+            request_id: None,
+            verbatim: false,
         };
-        match command {
-            Command::Write(record) => counts.lose(outputs.write(&record)),
-            Command::Flush(done) => {
-                tell_losses(&mut outputs, counts, clock);
-                counts.lose(outputs.flush());
-                // Whoever asked may have gone.
-                let _ = done.send(());
-            }
-            Command::Stop => {
-                tell_losses(&mut outputs, counts, clock);
-                outputs.flush();
-                return;
-            }
+        // Flushed at once, to know whether it was really told; the line itself does not count as lost.
+        let missed = outputs.write(&record.line()) + outputs.flush();
+        if missed > 0 {
+            counts.untell(lost);
+            counts.lose(missed - 1);
         }
     }
 }
 
-fn tell_losses(outputs: &mut Outputs, counts: &Counts, clock: &Clock) {
-    let lost = counts.untold.swap(0, Ordering::Relaxed);
-    if lost == 0 {
-        return;
-    }
-    let spec = outputs.components.default();
-    let record = Record {
-        route: Route { spec, name: spec.component.into() },
-        level: tracing::Level::WARN,
-        now: clock.now(),
-        thread: 0,
-        source: ("writer.rs", line!()),
-        message: Text::of(MESSAGE_LIMIT, &"log lines were lost, they came faster than they could be written"),
-        fields: vec![Field { name: "lines", value: Value::Bare(lost.to_string()) }],
-        request_id: None,
-        verbatim: false,
-    };
-    // Flushed at once, to know whether it was really told; the line itself does not count as lost.
-    let missed = outputs.write(&record) + outputs.flush();
-    if missed > 0 {
-        counts.untold.fetch_add(lost, Ordering::Relaxed);
-        counts.lose(missed - 1);
-    }
-}
+/// Most bytes for the console that are gathered.
+const CONSOLE_BYTES: usize = 64 * 1024;
 
 /// The files and the console.
 pub(super) struct Outputs {
@@ -175,9 +164,11 @@ pub(super) struct Outputs {
     max_size: u64,
     files: Vec<LogFile>,
     console: Console,
-    console_out: Box<dyn Write + Send>,
+    /// Gathers the lines of a moment, as the files do.
+    console_out: BufWriter<Box<dyn Write + Send>>,
     /// The line being made; kept for its memory.
     line: String,
+    format: Formatter,
 }
 
 struct LogFile {
@@ -198,21 +189,22 @@ impl Outputs {
         console: Console,
         console_out: Box<dyn Write + Send>,
     ) -> Self {
-        let (files, line) = (Vec::new(), String::new());
-        Self { components, folder, json, max_size, files, console, console_out, line }
+        let (files, line, format) = (Vec::new(), String::new(), Formatter::default());
+        let console_out = BufWriter::with_capacity(CONSOLE_BYTES, console_out);
+        Self { components, folder, json, max_size, files, console, console_out, line, format }
     }
 
-    /// Writes `record` everywhere it belongs; gives the number of lines lost thereby.
-    fn write(&mut self, record: &Record) -> u64 {
+    /// Writes `line` everywhere it belongs; gives the number of lines lost thereby.
+    fn write(&mut self, line: &Line<'_>) -> u64 {
         let mut lost = 0;
         if let Some(folder) = &self.folder {
             self.line.clear();
             if self.json {
-                write_json(&mut self.line, record);
+                write_json(&mut self.line, line);
             } else {
-                write_native(&mut self.line, record);
+                self.format.native(&mut self.line, line);
             }
-            let name = record.route.spec.file;
+            let name = line.spec.file;
             // The table of components bounds how many files there are.
             let index = self.files.iter().position(|file| file.name == name).unwrap_or_else(|| {
                 self.files.push(LogFile::new(name, RotatingFile::new(folder.join(name), self.max_size)));
@@ -223,8 +215,8 @@ impl Outputs {
         if self.console != Console::Off {
             self.line.clear();
             match self.console {
-                Console::Json => write_json(&mut self.line, record),
-                Console::Text | Console::Off => write_console(&mut self.line, record),
+                Console::Json => write_json(&mut self.line, line),
+                Console::Text | Console::Off => self.format.console(&mut self.line, line),
             }
             // Where standard error is closed nobody can be told so.
             let _ = self.console_out.write_all(self.line.as_bytes());

@@ -102,7 +102,13 @@ impl ServerTls {
         // apart from the number of its visitors.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         match self.tickets {
-            Some(Tickets(ticketer)) if may_resume => config.ticketer = ticketer,
+            Some(Tickets(ticketer)) if may_resume => {
+                config.ticketer = ticketer;
+                // rustls sends two, so that a client may open two connections with them. Devices open one after the
+                // other and get a new one with each, and a ticket holds the certificate that they showed: making,
+                // sealing and sending it is a good part of a resumed handshake.
+                config.send_tls13_tickets = 1;
+            }
             _ => config.send_tls13_tickets = 0,
         }
         Ok(Arc::new(config))

@@ -1,5 +1,6 @@
 //! What results for a device, and why.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
@@ -58,13 +59,13 @@ pub(crate) struct Objects {
     pub(crate) set_at_site: HashSet<&'static str>,
 }
 
-/// One setting as it results.
+/// One setting as it results. Most settings of most devices are what they are by default, and cost no copy.
 #[derive(Debug, Clone)]
 struct Value {
     known: &'static Known,
-    text: String,
-    from: String,
-    reason: String,
+    text: Cow<'static, str>,
+    from: Cow<'static, str>,
+    reason: Cow<'static, str>,
 }
 
 /// Every setting as it results for a device.
@@ -135,7 +136,12 @@ impl Objects {
                         "priority {}, because the device is in collection {target:?}{passed_over}",
                         object.priority
                     );
-                    return Value { known, text: text.clone(), from: object.name.clone(), reason };
+                    return Value {
+                        known,
+                        text: text.clone().into(),
+                        from: object.name.clone().into(),
+                        reason: reason.into(),
+                    };
                 }
                 Fit::NotFor(collection) => {
                     // Writing to a string cannot fail.
@@ -150,17 +156,22 @@ impl Objects {
         }
         let by_default = self.default.get(known.name).cloned();
         let (text, said) = match (by_default, known.by_site(&self.settings)) {
-            (_, Some(text)) if self.set_at_site.contains(known.name) => (text, true),
-            (_, Some(text)) => (text, false),
-            (Some(text), None) => (text, true),
-            (None, None) => (known.default.to_owned(), false),
+            (_, Some(text)) if self.set_at_site.contains(known.name) => (text.into(), true),
+            (_, Some(text)) => (text.into(), false),
+            (Some(text), None) => (text.into(), true),
+            (None, None) => (Cow::Borrowed(known.default), false),
         };
         let reason = if said {
             "the default settings say so, and no custom settings for this device name it"
         } else {
             "nobody has said otherwise"
         };
-        Value { known, text, from: DEFAULT_NAME.to_owned(), reason: format!("{reason}{passed_over}") }
+        let reason = if passed_over.is_empty() {
+            Cow::Borrowed(reason)
+        } else {
+            Cow::Owned(format!("{reason}{passed_over}"))
+        };
+        Value { known, text, from: Cow::Borrowed(DEFAULT_NAME), reason }
     }
 }
 
@@ -171,7 +182,7 @@ impl Resolved {
 
     /// Name, form and text of each, in the order of bodies.
     pub(crate) fn values(&self) -> impl Iterator<Item = (&'static Known, &str)> {
-        self.values.iter().map(|value| (value.known, value.text.as_str()))
+        self.values.iter().map(|value| (value.known, &*value.text))
     }
 
     /// Names the combination of custom objects that leads here.
@@ -184,7 +195,7 @@ impl Resolved {
         let value = self.values.iter().find(|value| value.known.name == "MethodPreference");
         let Some(value) = value.filter(|value| value.text != STANDARD) else { return Preference::default() };
         match known::methods(&value.text) {
-            Some(first) => Preference::new(&first, value.from.clone()),
+            Some(first) => Preference::new(&first, value.from.clone().into_owned()),
             None => Preference::default(),
         }
     }
@@ -204,9 +215,9 @@ impl Resolved {
             let form = value.known.form;
             Resultant {
                 setting: value.known.name,
-                value: value.text.clone(),
-                from: value.from.clone(),
-                reason: value.reason.clone(),
+                value: value.text.clone().into_owned(),
+                from: value.from.clone().into_owned(),
+                reason: value.reason.clone().into_owned(),
                 differs: reported.as_deref().is_some_and(|text| !form.same(text, &value.text)),
                 reported: reported.map(|text| form.meant(&text)),
             }
@@ -292,7 +303,8 @@ mod tests {
     fn shown(objects: &Objects, of: &[&str], name: &str) -> (String, String, String) {
         let resolved = objects.resolve(&member(of));
         let value = resolved.values.iter().find(|value| value.known.name == name).unwrap();
-        (value.text.clone(), value.from.clone(), value.reason.clone())
+        let owned = |text: &str| text.to_owned();
+        (owned(&value.text), owned(&value.from), owned(&value.reason))
     }
 
     #[test]

@@ -281,7 +281,13 @@ pub(crate) fn insert(tx: &mut dyn Tx, device: &Device) -> Result<(), DbError> {
         device.method_since.into(),
         device.last_seen_via.as_str().into(),
     ];
-    tx.exec(&INSERT_DEVICE, &values).map(drop)
+    tx.exec(&INSERT_DEVICE, &values)?;
+    // The columns of a new row say that there is nothing of this, which is so for most devices.
+    let has_more = device.join.is_some() || device.entra.is_some() || device.pki.is_some();
+    if has_more || device.fell_back_at.is_some() || !device.methods_refused.is_empty() {
+        set_credentials(tx, device)?;
+    }
+    Ok(())
 }
 
 /// Takes over what a device says of itself. That it signs requests is never lowered.

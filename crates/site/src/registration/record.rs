@@ -86,7 +86,6 @@ pub(super) fn insert_device(
         None => db::device::find_rival(tx, device.id, Claim::Name(&device.name))?,
     };
     db::device::insert(tx, &device)?;
-    db::device::set_credentials(tx, &device)?;
     if let Some(rival) = device.conflict_with {
         db::device::set_conflict(tx, rival, device.id)?;
     }

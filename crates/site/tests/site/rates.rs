@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use proto::id::Guid;
 use proto::reason::Reason;
-use site::{By, Evidence, NewBulkToken, Registration, RegistrationError};
+use proto::token::EntraOrigin;
+use site::{By, Credentials, Evidence, NewBulkToken, NewRegistration, Registration, RegistrationError};
 use tokio::task::JoinSet;
 
-use crate::support::{TestSite, anna, device};
+use crate::support::{TestSite, anna, certificate, device};
 
 /// The address of a connection point, by which all come who come through it.
 fn connection_point() -> IpAddr {
@@ -101,6 +103,59 @@ async fn known_devices_and_other_doors_never_wait_for_a_burst() {
         2,
         "an address without a token"
     );
+}
+
+/// Devices of a tenant's user, whose tokens name no device.
+fn of_user(number: u32, user: u8) -> NewRegistration {
+    let origin = EntraOrigin {
+        tenant: Guid::from_bytes([7; 16]),
+        device: None,
+        user: Some(Guid::from_bytes([user; 16])),
+    };
+    NewRegistration {
+        credentials: Credentials { entra: Some(origin), ..Credentials::default() },
+        ..device(number)
+    }
+}
+
+#[tokio::test]
+async fn who_proves_something_does_not_wait_for_strangers_that_come_through_the_same_connection_point() {
+    let test = TestSite::new().await;
+    set(&test, "registration_burst", "2").await;
+    let strangers = register_all(&test, 0..4, Evidence::None).await;
+    assert_eq!(strangers.iter().filter(|(_, answer)| answer.is_err()).count(), 2);
+    let by_certificate = |number| NewRegistration {
+        credentials: Credentials { pki: Some(certificate(number)), ..Credentials::default() },
+        ..device(number)
+    };
+    let from = Some(connection_point());
+    for number in [10, 11] {
+        let new = of_user(number, 1);
+        assert!(test.site.register_client(from, new, Evidence::None).await.unwrap().is_new);
+    }
+    let refused = test.site.register_client(from, of_user(12, 2), Evidence::None).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::RegistrationTooFast, "the tenant's two are in");
+    let token = bulk_token(&test).await;
+    let by_token = test.site.register_client(from, by_certificate(20), token).await;
+    assert!(by_token.unwrap().is_new, "a roll-out with a token waits for neither");
+}
+
+#[tokio::test]
+async fn one_users_token_makes_few_devices_and_other_users_come_in() {
+    let test = TestSite::new().await;
+    let from = Some(connection_point());
+    let mut came = 0;
+    for number in 0..110 {
+        match test.site.register_client(from, of_user(number, 1), Evidence::None).await {
+            Ok(registered) => came += u32::from(registered.is_new),
+            Err(error) => assert_eq!(error.reason(), Reason::RegistrationTooFast),
+        }
+    }
+    assert_eq!(came, 100);
+    assert!(test.site.register_client(from, of_user(200, 2), Evidence::None).await.unwrap().is_new);
+    let alarms = test.site.list_alarms().await.unwrap();
+    let alarm = alarms.iter().find(|alarm| alarm.kind == "registration").unwrap();
+    assert!(alarm.text.contains("100 new devices registered with user"), "{}", alarm.text);
 }
 
 #[tokio::test]

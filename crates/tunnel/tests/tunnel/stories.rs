@@ -329,8 +329,8 @@ fn no_more_streams_open_than_the_connector_allows_and_each_slot_is_used_again() 
         pair.exchange();
         for (at, stream) in streams.into_iter().enumerate() {
             match at {
-                0 => pair.gateway.reset(stream, 1),
-                1 => pair.connector.reset(stream, 1),
+                0 => _ = pair.gateway.reset(stream, 1),
+                1 => _ = pair.connector.reset(stream, 1),
                 _ => pair.answer(stream, true),
             }
         }
