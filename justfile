@@ -27,6 +27,8 @@ docs:
 deny:
     cargo deny --locked check
 
-# Fuzz one target for ten minutes (needs cargo-fuzz); the corpora also run as ordinary tests
+# Fuzz one target for ten minutes (needs cargo-fuzz); the corpora also run as ordinary tests. What is found on the
+# way is kept in fuzz/corpus-grown, which git does not see: move what is worth a test to fuzz/corpus
 fuzz TARGET:
-    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} -- -max_total_time=600
+    mkdir -p fuzz/corpus-grown/{{TARGET}}
+    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} corpus-grown/{{TARGET}} corpus/{{TARGET}} -- -max_total_time=600

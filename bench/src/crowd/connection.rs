@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use client::schedule::Setback;
 use http::header::{AUTHORIZATION, HOST, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -354,11 +355,13 @@ impl Failure {
         }
     }
 
-    /// How long the answer asked us to wait.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
+    /// How the client takes it: only a connection that breaks under a request is tried again at once. Nobody waits
+    /// for one that was closed while it idled, so that whoever misses it comes back as after an outage.
+    pub(crate) fn setback(&self) -> Setback {
         match self {
-            Self::Refused { retry_after, .. } => *retry_after,
-            _ => None,
+            Self::Broken => Setback::Broken,
+            Self::Refused { retry_after, .. } => Setback::Outage { asked: *retry_after },
+            _ => Setback::Outage { asked: None },
         }
     }
 }
@@ -384,13 +387,14 @@ mod tests {
             retry_after: Some(Duration::from_secs(3)),
         };
         assert_eq!(refused.label(), "503 RG-1105");
-        assert_eq!(refused.retry_after(), Some(Duration::from_secs(3)));
+        assert_eq!(refused.setback(), Setback::Outage { asked: Some(Duration::from_secs(3)) });
         assert_eq!(
             Failure::Connect(std::io::ErrorKind::ConnectionRefused).label(),
             "connect: connection refused"
         );
         let inner = rustls::Error::General("x".to_owned());
         assert_eq!(Failure::of_tls(&std::io::Error::other(inner)).label(), "handshake: unexpected error: x");
-        assert_eq!(Failure::Closed.retry_after(), None);
+        assert_eq!(Failure::Closed.setback(), Setback::Outage { asked: None });
+        assert_eq!(Failure::Broken.setback(), Setback::Broken);
     }
 }

@@ -144,13 +144,14 @@ async fn come_in(played: &mut Played, afterwards: Afterwards, entry: &Mutex<Entr
     loop {
         match once(played, afterwards, entry, began).await {
             Ok(()) => return true,
-            Err(error) if error.is_transient() => {
-                lock(entry).again.add(label(&error));
-                pause.after_failure(error.call().and_then(CallError::retry_after), &state).await;
-            }
             Err(error) => {
-                lock(entry).given_up.add(label(&error));
-                return false;
+                let setback = error.call().filter(|_| error.is_transient()).map(CallError::setback);
+                let Some(setback) = setback else {
+                    lock(entry).given_up.add(label(&error));
+                    return false;
+                };
+                lock(entry).again.add(label(&error));
+                pause.after_failure(setback, &state).await;
             }
         }
     }

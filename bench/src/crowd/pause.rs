@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client::schedule::{Outcome, Schedule};
+use client::schedule::{Outcome, Schedule, Setback};
 use client::state::{Setup, State};
 use client::trust::Pin;
 use proto::time::Timestamp;
@@ -29,10 +29,10 @@ impl Pause {
         self.ended(Outcome::Done, runtime::id::random());
     }
 
-    /// Waits after a failure; `asked` is what the answer asked for. The service looks once a second, at a
-    /// moment of its own, whether its time has come, and so does this.
-    pub(crate) async fn after_failure(&mut self, asked: Option<Duration>, state: &State) {
-        self.ended(Outcome::Transient(asked), runtime::id::random());
+    /// Waits after a failure. The service looks once a second, at a moment of its own, whether its time has come,
+    /// and so does this.
+    pub(crate) async fn after_failure(&mut self, setback: Setback, state: &State) {
+        self.ended(Outcome::Transient(setback), runtime::id::random());
         tokio::time::sleep(part_of(TICK, runtime::id::random())).await;
         while !self.is_over(state) {
             tokio::time::sleep(TICK).await;
@@ -79,8 +79,8 @@ mod tests {
     fn an_answer_that_asks_for_time_gets_it_and_failures_make_pauses_longer_until_one_goes_well() {
         let (clock, state) = (Clock::manual(1_790_000_000_000_000), blank_state());
         let mut pause = Pause::new(Duration::from_mins(1), clock.clone());
-        let length = |pause: &mut Pause, asked| {
-            pause.ended(Outcome::Transient(asked), u64::MAX);
+        let length = |pause: &mut Pause, setback| {
+            pause.ended(Outcome::Transient(setback), u64::MAX);
             (0..1000)
                 .find(|_| {
                     pause.is_over(&state) || {
@@ -90,11 +90,14 @@ mod tests {
                 })
                 .unwrap_or(0)
         };
-        assert_eq!(length(&mut pause, Some(Duration::from_secs(20))), 21);
-        let longer: Vec<u64> = (0..8).map(|_| length(&mut pause, None)).collect();
-        assert_eq!(longer, [2, 4, 8, 16, 32, 60, 60, 60]);
+        let outage = Setback::Outage { asked: None };
+        assert_eq!(length(&mut pause, Setback::Outage { asked: Some(Duration::from_secs(20)) }), 40);
+        let longer: Vec<u64> = (0..3).map(|_| length(&mut pause, outage)).collect();
+        assert_eq!(longer, [60, 60, 60]);
         pause.succeeded();
-        assert_eq!(length(&mut pause, None), 1);
+        assert_eq!(length(&mut pause, outage), 32);
+        pause.succeeded();
+        assert_eq!(length(&mut pause, Setback::Broken), 3);
     }
 
     #[test]

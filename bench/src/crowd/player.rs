@@ -219,7 +219,7 @@ impl Stage {
         loop {
             let ended = self.connection(holder, number, &mut pause, &mut back).await;
             self.count().failures.add(ended.label());
-            pause.after_failure(ended.retry_after(), &self.blank).await;
+            pause.after_failure(ended.setback(), &self.blank).await;
         }
     }
 
@@ -278,7 +278,7 @@ impl Stage {
                 // A refusal that leaves the connection open: the same one is used again later.
                 Err(refused @ Failure::Refused { .. }) if !open.is_closed() => {
                     self.count().failures.add(refused.label());
-                    pause.after_failure(refused.retry_after(), &self.blank).await;
+                    pause.after_failure(refused.setback(), &self.blank).await;
                     wait = Duration::ZERO;
                 }
                 Err(failure) => return failure,

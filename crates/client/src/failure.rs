@@ -9,6 +9,7 @@ use proto::id::RequestId;
 use proto::reason::{Action, Reason};
 use rustls::CertificateError;
 
+use crate::schedule::Setback;
 use crate::trust::Disbelief;
 
 /// A request that was refused.
@@ -165,6 +166,17 @@ impl CallError {
             | Self::TimedOut { .. }
             | Self::Broken { .. } => true,
             Self::Tls { .. } | Self::TooLarge { .. } | Self::NotBelieved { .. } => false,
+        }
+    }
+
+    /// How widely a device must spread its next attempt, where the failure may pass by itself.
+    pub fn setback(&self) -> Setback {
+        let repeated = self.reason() == Some(Reason::MessageRepeated);
+        if repeated || matches!(self, Self::Broken { .. }) {
+            // Somebody is there.
+            Setback::Broken
+        } else {
+            Setback::Outage { asked: self.retry_after() }
         }
     }
 
@@ -334,6 +346,33 @@ mod tests {
         ] {
             assert_eq!((error.is_of_the_way(), error.is_transient()), (elsewhere, transient), "{error}");
         }
+    }
+
+    #[test]
+    fn who_cannot_serve_is_an_outage_for_everybody_and_who_was_there_is_asked_again_soon() {
+        let asked = Some(Duration::from_secs(7));
+        let mut busy = refused(Some(Reason::Overloaded), 503, false);
+        if let CallError::Refused { refusal, .. } = &mut busy {
+            refusal.retry_after = asked;
+        }
+        assert_eq!(busy.setback(), Setback::Outage { asked });
+        assert_eq!(refused(None, 502, false).setback(), Setback::Outage { asked: None });
+        assert_eq!(refused(Some(Reason::MessageRepeated), 200, true).setback(), Setback::Broken);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_is_no_outage_and_one_that_cannot_be_made_is() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let request = || reqwest::Client::new().get(format!("http://{address}/")).send();
+        let closed_unanswered = async { drop(listener.accept().await) };
+        let (answer, ()) = tokio::join!(request(), closed_unanswered);
+        let broken = CallError::Broken { address: address.clone(), source: answer.unwrap_err() };
+        drop(listener);
+        let nobody = request().await.unwrap_err();
+        assert!(nobody.is_connect());
+        let nobody = CallError::CannotConnect { address: address.clone(), source: nobody };
+        assert_eq!((broken.setback(), nobody.setback()), (Setback::Broken, Setback::Outage { asked: None }));
     }
 
     #[test]

@@ -13,10 +13,23 @@ pub const LOCATIONS: Duration = Duration::from_hours(24);
 /// Longest pause between a change of the network and the look that it causes: a whole building changes at
 /// once when its router restarts.
 const NETWORK_CHANGE: Duration = Duration::from_secs(3);
-/// First pause after a failure, at most; doubled with each further one.
-const FAILURE_BASE: Duration = Duration::from_secs(1);
+/// Least pause after a connection that broke: what broke it has passed by then, more often than not.
+const BROKEN_LEAST: Duration = Duration::from_secs(1);
+/// What chance adds to that the first time, at most; doubled with each further failure.
+const BROKEN_BASE: Duration = Duration::from_secs(2);
+/// Least pause in an outage: a gateway that restarts takes a moment, and whoever comes sooner comes in vain.
+const OUTAGE_LEAST: Duration = Duration::from_secs(2);
+/// What chance adds to that the first time, at most; doubled with each further failure. An outage concerns every
+/// device of a gateway in the same moment: of ten thousand that come back within this time 330 come in a second, a
+/// third of the handshakes that a gateway makes on two cores.
+const OUTAGE_BASE: Duration = Duration::from_secs(30);
+/// Where an answer says how long to wait, chance adds up to as much again, and this at least: those who were refused
+/// in one second were told the same few numbers.
+const ASKED_LEAST: Duration = Duration::from_secs(4);
 /// Longest pause after failures: long outages end for all devices within this time.
 const FAILURE_CAP: Duration = Duration::from_mins(5);
+/// No device's longest pause is shorter than this, however often it polls.
+const SHORTEST_CAP: Duration = Duration::from_secs(5);
 /// A cycle that was due early because of a renewal is not repeated sooner than this, in case the renewal
 /// brought nothing; doubled with each further one.
 const RENEWAL_GAP: Duration = Duration::from_mins(5);
@@ -37,16 +50,31 @@ pub struct Intervals {
 pub enum Outcome {
     /// Everything that was due was done.
     Done,
-    /// Something failed that may pass by itself; the answer may have asked for a pause.
-    Transient(Option<Duration>),
+    /// Something failed that may pass by itself.
+    Transient(Setback),
     /// Something failed that only a person can change; the next regular poll looks again.
     Refused,
+}
+
+/// What failed that may pass by itself: whether this device alone was struck, as far as it can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setback {
+    /// A connection broke under a request: often this one only, so that the device tries again soon.
+    Broken,
+    /// Nobody is there, or somebody who cannot serve: all devices are struck at once, and must not come back at once.
+    Outage {
+        /// How long the answer asked to wait, if one came that did.
+        asked: Option<Duration>,
+    },
 }
 
 /// When the next cycle begins.
 #[derive(Debug, Default)]
 pub struct Schedule {
+    /// Failures in a row.
     failures: u32,
+    /// How many of them were outages.
+    outages: u32,
     next: Option<Timestamp>,
     last: Option<Timestamp>,
     /// Cycles in a row after which a renewal was still due.
@@ -78,7 +106,7 @@ impl Schedule {
 
     /// The device is on another network: the next cycle comes within moments, whatever failed before.
     pub fn network_changed(&mut self, now: Timestamp, random: u64) {
-        self.failures = 0;
+        (self.failures, self.outages) = (0, 0);
         self.next = Some(now.plus(runtime::backoff::next(0, NETWORK_CHANGE, NETWORK_CHANGE, random)));
     }
 
@@ -97,19 +125,36 @@ impl Schedule {
     pub fn ended(&mut self, outcome: Outcome, poll: Duration, now: Timestamp, random: u64) {
         let pause = match outcome {
             Outcome::Done | Outcome::Refused => {
-                self.failures = 0;
+                (self.failures, self.outages) = (0, 0);
                 regular(poll, random)
             }
-            Outcome::Transient(asked) => {
-                // The shorter the polls, the sooner an outage of ours is over for this device.
-                let cap = FAILURE_CAP.min(poll.max(Duration::from_secs(5)));
-                let jitter = runtime::backoff::next(self.failures, FAILURE_BASE, cap, random);
-                self.failures = self.failures.saturating_add(1);
-                asked.unwrap_or_default().min(FAILURE_CAP) + jitter
-            }
+            Outcome::Transient(setback) => self.pause_after(setback, poll, random),
         };
         self.last = Some(now);
         self.next = Some(now.plus(pause));
+    }
+
+    /// The pause after one more failure.
+    fn pause_after(&mut self, setback: Setback, poll: Duration, random: u64) -> Duration {
+        // The shorter the polls, the sooner an outage of ours is over for this device.
+        let cap = FAILURE_CAP.min(poll.max(SHORTEST_CAP));
+        let pause = match setback {
+            Setback::Broken => {
+                let longest = cap.saturating_sub(BROKEN_LEAST);
+                BROKEN_LEAST + runtime::backoff::next(self.failures, BROKEN_BASE, longest, random)
+            }
+            Setback::Outage { asked } => {
+                let (least, base, longest) = match asked {
+                    Some(asked) => (asked.min(FAILURE_CAP), asked.clamp(ASKED_LEAST, OUTAGE_BASE), cap),
+                    None => (OUTAGE_LEAST, OUTAGE_BASE, cap.saturating_sub(OUTAGE_LEAST)),
+                };
+                let jitter = runtime::backoff::next(self.outages, base, longest, random);
+                self.outages = self.outages.saturating_add(1);
+                least + jitter
+            }
+        };
+        self.failures = self.failures.saturating_add(1);
+        pause
     }
 }
 
@@ -169,22 +214,76 @@ mod tests {
         }
     }
 
+    /// The shortest and the longest pauses after failures of one kind in a row, in seconds.
+    fn pauses(setback: Setback, poll: Duration) -> [Vec<i64>; 2] {
+        [0, u64::MAX].map(|random| {
+            let mut schedule = Schedule::default();
+            let mut pause = || {
+                schedule.ended(Outcome::Transient(setback), poll, at(0), random);
+                // Up to the next full second.
+                (schedule.next.unwrap().micros() + 999_999) / 1_000_000
+            };
+            (0..8).map(|_| pause()).collect()
+        })
+    }
+
     #[test]
-    fn failures_are_repeated_soon_then_later_and_a_refusal_waits_for_the_next_poll() {
+    fn a_broken_connection_is_tried_again_within_three_seconds_and_then_later_and_later() {
+        let [shortest, longest] = pauses(Setback::Broken, HOUR);
+        assert_eq!(shortest, [1; 8]);
+        assert_eq!(longest, [3, 5, 9, 17, 33, 65, 129, 257]);
+        assert_eq!(pauses(Setback::Broken, Duration::from_secs(2))[1], [3, 5, 5, 5, 5, 5, 5, 5]);
+    }
+
+    #[test]
+    fn an_outage_spreads_devices_over_half_a_minute_at_first_and_over_five_minutes_in_the_end() {
+        let outage = Setback::Outage { asked: None };
+        let [shortest, longest] = pauses(outage, HOUR);
+        assert_eq!(shortest, [2; 8], "all the rest is left to chance");
+        assert_eq!(longest, [32, 62, 122, 242, 300, 300, 300, 300]);
+        assert_eq!(pauses(outage, Duration::from_secs(2))[1], [5; 8], "short polls, short pauses");
+    }
+
+    #[test]
+    fn no_second_of_a_herd_holds_more_than_a_twentieth_of_it() {
+        const DEVICES: u64 = 10_000;
+        let mut seconds = std::collections::BTreeMap::new();
+        for device in 0..DEVICES {
+            // Evenly spread numbers in any order, as good as chance and the same in every run.
+            let random = device.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut schedule = Schedule::default();
+            schedule.ended(Outcome::Transient(Setback::Outage { asked: None }), HOUR, at(0), random);
+            *seconds.entry(schedule.next.unwrap().seconds()).or_insert(0) += 1;
+        }
+        assert!(seconds.len() == 30 && seconds.values().all(|count| *count * 20 < DEVICES), "{seconds:?}");
+    }
+
+    #[test]
+    fn an_answer_that_asks_for_time_gets_it_and_chance_adds_up_to_as_much_again() {
+        let asked = |seconds| pauses(Setback::Outage { asked: Some(Duration::from_secs(seconds)) }, HOUR);
+        let [shortest, longest] = asked(20);
+        assert_eq!((shortest, &longest[..3]), (vec![20; 8], &[40, 60, 100][..]));
+        assert_eq!(asked(1)[1][..2], [5, 9], "few different numbers are no spread");
+        assert_eq!(asked(300)[1][..2], [330, 360]);
+        assert_eq!(asked(100_000)[0][0], 300, "nobody stops a device for a day");
+    }
+
+    #[test]
+    fn a_success_or_a_refusal_ends_an_outage_and_a_refusal_waits_for_the_next_poll() {
         let state = State::new(setup());
+        let outage = Outcome::Transient(Setback::Outage { asked: None });
+        for ends in [Outcome::Refused, Outcome::Done] {
+            let mut schedule = Schedule::default();
+            (0..5).for_each(|_| schedule.ended(outage, HOUR, at(0), u64::MAX));
+            schedule.ended(ends, HOUR, at(0), 1 << 63);
+            assert!(!schedule.is_due(&state, at(3599)) && schedule.is_due(&state, at(3600)));
+            schedule.ended(outage, HOUR, at(0), u64::MAX);
+            assert!(schedule.is_due(&state, at(32)), "{ends:?}");
+        }
         let mut schedule = Schedule::default();
-        let widest = |schedule: &mut Schedule| {
-            schedule.ended(Outcome::Transient(None), HOUR, at(0), u64::MAX);
-            schedule.next.unwrap().seconds()
-        };
-        let waits: Vec<_> = (0..12).map(|_| widest(&mut schedule)).collect();
-        assert!(waits[0] <= 1 && waits[3] <= 8 && waits[11] <= 300 && waits[11] >= 299, "{waits:?}");
-        schedule.ended(Outcome::Transient(Some(Duration::from_secs(20))), HOUR, at(0), 0);
-        assert!(!schedule.is_due(&state, at(19)) && schedule.is_due(&state, at(20)));
-        schedule.ended(Outcome::Refused, HOUR, at(0), 1 << 63);
-        assert!(!schedule.is_due(&state, at(3599)));
-        schedule.ended(Outcome::Transient(None), Duration::from_secs(2), at(0), u64::MAX);
-        assert!(schedule.is_due(&state, at(5)), "short polls, short pauses");
+        schedule.ended(Outcome::Transient(Setback::Broken), HOUR, at(0), u64::MAX);
+        schedule.ended(outage, HOUR, at(0), u64::MAX);
+        assert!(schedule.is_due(&state, at(32)), "the first attempt to come back met the outage");
     }
 
     #[test]
@@ -234,7 +333,8 @@ mod tests {
             );
         }
         // While something fails the pauses after failures count.
-        schedule.ended(Outcome::Transient(Some(FAILURE_CAP)), HOUR, at(100_000), 0);
+        let outage = Setback::Outage { asked: Some(FAILURE_CAP) };
+        schedule.ended(Outcome::Transient(outage), HOUR, at(100_000), 0);
         assert!(!schedule.is_due(&state, at(100_000)) && schedule.look_is_due(at(100_000)));
     }
 
@@ -243,7 +343,7 @@ mod tests {
         let state = State::new(setup());
         let mut schedule = Schedule::default();
         for _ in 0..12 {
-            schedule.ended(Outcome::Transient(None), HOUR, at(0), u64::MAX);
+            schedule.ended(Outcome::Transient(Setback::Outage { asked: None }), HOUR, at(0), u64::MAX);
         }
         assert!(!schedule.is_due(&state, at(3)));
         schedule.network_changed(at(0), u64::MAX);

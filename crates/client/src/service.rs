@@ -7,7 +7,6 @@ use runtime::Drain;
 
 use crate::credential::preference::Trigger;
 use crate::device::{Device, Occasion, RequestError};
-use crate::failure::CallError;
 use crate::location::Locality;
 use crate::log::line;
 use crate::network::{Fingerprint, Watch};
@@ -163,10 +162,9 @@ impl Cycles {
                 device.note_failure(&error, told);
                 self.register_again =
                     told.reason().is_some_and(|reason| reason.row().action == Action::Register);
-                if told.is_transient() {
-                    Outcome::Transient(told.call().and_then(CallError::retry_after))
-                } else {
-                    Outcome::Refused
+                match told.call() {
+                    Some(call) if told.is_transient() => Outcome::Transient(call.setback()),
+                    _ => Outcome::Refused,
                 }
             }
         }

@@ -35,6 +35,10 @@ pub(crate) async fn serve(monitored: Monitored, listener: TcpListener, end: impl
 impl Watched for Monitored {
     const ROLE: &'static str = "connection-point";
 
+    fn names(&self) -> &[String] {
+        &self.context.admin_names
+    }
+
     async fn checks(&self) -> Vec<Check> {
         let drain = Check::unless(
             self.drain.has_started(),

@@ -52,6 +52,11 @@ pub struct Config {
     /// Address of `/livez`, `/readyz` and `/metrics`, plain HTTP: keep it private. Default: none.
     #[serde(default)]
     pub admin_listen: Option<SocketAddr>,
+    /// Names by which monitors may ask for these pages. Addresses, `localhost` and names without a dot or under
+    /// endings like `.internal` need not be named; others do, because a stranger's page in a browser inside could
+    /// point its own name at this address. Default: none.
+    #[serde(default)]
+    pub admin_names: Vec<String>,
 }
 
 /// One path or several.
@@ -190,6 +195,7 @@ mod tests {
         assert_eq!(config.request_timeout.get(), Duration::from_mins(1));
         assert_eq!(config.max_requests_per_tunnel.get(), 512);
         assert!(!config.verbose_logging && config.thread_count().get() >= 1);
+        assert_eq!((config.admin_listen, config.admin_names), (None, Vec::new()));
     }
 
     #[test]

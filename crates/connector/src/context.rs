@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) max_requests: u16,
     /// See [`crate::Config::verbose_logging`].
     pub(crate) verbose: bool,
+    /// See [`crate::Config::admin_names`].
+    pub(crate) admin_names: Vec<String>,
     /// What the site said last.
     pub(crate) known: Known,
     /// Client certificates for roles that demand one.

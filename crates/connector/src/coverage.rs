@@ -8,7 +8,12 @@ use std::time::Duration;
 
 use runtime::backoff;
 
-/// First pause after a failure is a random part of this, so that a gateway that restarts is found quickly.
+/// A gateway that restarts is found as soon as it listens, before its devices are there: none of them is answered
+/// before it has a tunnel. So the first pauses after failures are this and a random part of as much again ...
+const QUICK_PAUSE: Duration = Duration::from_millis(50);
+/// ... so many times, which is some two seconds where nobody listens.
+const QUICK_FAILURES: u32 = 30;
+/// The next pause is a random part of this, and doubled with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause: after an outage of any length all tunnels are back well within ten seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
@@ -95,7 +100,10 @@ impl Coverage {
     /// Pause before the next dial; `random` is spread over it.
     pub(crate) fn pause(&self, random: u64) -> Duration {
         if self.failures > 0 {
-            return backoff::next(self.failures - 1, FIRST_PAUSE, LONGEST_PAUSE, random);
+            return match self.failures.checked_sub(QUICK_FAILURES + 1) {
+                None => QUICK_PAUSE + backoff::next(0, QUICK_PAUSE, QUICK_PAUSE, random),
+                Some(beyond) => backoff::next(beyond, FIRST_PAUSE, LONGEST_PAUSE, random),
+            };
         }
         let quick = QUICK_DIALS * u32::from(self.shards.max(1));
         match self.surplus.checked_sub(quick) {
@@ -142,15 +150,31 @@ mod tests {
     }
 
     #[test]
-    fn the_first_repeat_comes_within_a_quarter_second_and_none_later_than_three() {
+    fn a_gateway_that_restarts_is_looked_for_many_times_a_second_at_first_and_every_three_in_the_end() {
         let mut coverage = Coverage::default();
+        let mut longest = Duration::ZERO;
+        for _ in 0..QUICK_FAILURES {
+            coverage.failed();
+            assert_eq!(coverage.wanted(0), 1);
+            assert_eq!(coverage.pause(0), QUICK_PAUSE, "never in a tight loop");
+            assert!(coverage.pause(u64::MAX) <= 2 * QUICK_PAUSE);
+            longest += coverage.pause(u64::MAX);
+        }
+        assert!(longest <= Duration::from_secs(3), "{longest:?}");
         coverage.failed();
-        assert!(coverage.pause(u64::MAX) <= FIRST_PAUSE);
-        assert_eq!(coverage.wanted(0), 1);
+        let next = coverage.pause(u64::MAX);
+        assert!(next > 2 * QUICK_PAUSE && next <= FIRST_PAUSE, "{next:?}");
         for _ in 0..1000 {
             coverage.failed();
             assert!(coverage.pause(u64::MAX) <= LONGEST_PAUSE);
         }
+        assert!(coverage.pause(u64::MAX) > LONGEST_PAUSE / 2);
+        coverage.reached(1, 0, 2);
+        coverage.failed();
+        assert!(
+            coverage.pause(u64::MAX) <= 2 * QUICK_PAUSE,
+            "once it was there, it is looked for quickly again"
+        );
     }
 
     #[test]

@@ -122,6 +122,7 @@ impl ConnectionPoint {
             request_timeout: config.request_timeout.get(),
             max_requests: config.max_requests_per_tunnel.get(),
             verbose: config.verbose_logging,
+            admin_names: config.admin_names.clone(),
             known,
             role_certificates,
             publisher: Publisher::default(),

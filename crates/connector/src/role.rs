@@ -44,8 +44,9 @@ pub(crate) struct RoleTls {
     pub(crate) demands_certificate: bool,
 }
 
-/// Who may have issued a role's certificate. Either way its chain is judged with every new connection and
-/// no certificate is remembered, so that a renewed one is as good as the last.
+/// Who may have issued a role's certificate. Either way its chain is judged with every new connection,
+/// so that a renewed one is as good as the last; a session that is taken up is judged again by its certificate, and
+/// given up when that counts no longer.
 #[derive(Debug, Clone)]
 pub(crate) enum Issuer {
     /// The site (enhanced HTTP).

@@ -5,6 +5,7 @@ mod answer;
 mod chunked;
 mod io;
 mod patience;
+mod tls;
 mod upload;
 
 use std::pin::Pin;
@@ -14,10 +15,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use proto::id::Thumbprint;
-use proto::trust::{Purpose, SiteRoot};
+use proto::trust::SiteRoot;
 use runtime::Clock;
 use runtime::tls::OwnCertificate;
-use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
@@ -27,23 +27,23 @@ pub(crate) use patience::Patience;
 pub(crate) use upload::{Sender, Split};
 
 use answer::Reader;
+use tls::{Dialled, Dialler};
 
 use crate::counters::RoleConnections;
-use crate::peer::{DialError, Peer, PeerStream, Trust, Withdrawn, dial_tcp, dial_tls};
-use crate::role::{Issuer, Role, RoleTls};
+use crate::peer::{DialError, PeerStream, dial_tcp};
+use crate::role::{Role, RoleTls};
 use crate::role_certificate::RoleCertificates;
 
-/// Connections without a request that are kept for one role. More than the requests that a thread usually has
-/// under way would only keep the role's memory busy.
-const KEPT_LIMIT: usize = 64;
+/// Connections without a request that are kept for one role: as many as a tunnel has requests under way at most, by
+/// default. With fewer, a thread that has more under way than it may keep closes the rest after each answer and pays
+/// a handshake for each of the next requests, which costs more than the request. What a quiet time leaves over ends
+/// after [`KEPT_TIME`]; the role bounds them all by its own cap.
+const KEPT_LIMIT: usize = 512;
 /// How long a connection is kept without a request. Shorter than the idle time of our management point, so that
 /// it is usually we who close, and a kept connection is rarely stale.
 const KEPT_TIME: Duration = Duration::from_secs(20);
 /// Time between two looks for connections that were kept too long.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Bytes taken at once from a connection with TLS: a record, and what has come of the next.
-const READ_AHEAD: usize = 32 * 1024;
 
 /// Kept connections, and what is needed to open more.
 #[derive(Debug)]
@@ -59,7 +59,17 @@ pub(crate) struct RoleClient {
 /// By who is at their two ends, whoever was asked last first: a site has a handful of roles, and one that has a
 /// thousand has a few busy ones.
 #[derive(Debug, Default)]
-struct Kept(Vec<(Party, Vec<Connection>)>);
+struct Kept(Vec<Ends>);
+
+/// What is kept for one pair of ends.
+#[derive(Debug)]
+struct Ends {
+    party: Party,
+    /// Those without a request, the latest last.
+    connections: Vec<Connection>,
+    /// How more are opened, where they have TLS, and when one was last.
+    dialler: Option<(Arc<Dialler>, Instant)>,
+}
 
 /// Who is at the two ends of a connection. One that was made under another trust, or with another certificate
 /// of ours, is none of these.
@@ -138,7 +148,7 @@ impl RoleClient {
         }
         // Rare, and far larger than the rest: on the heap, so that the tasks of most requests are small.
         let fresh = Box::pin(async {
-            let io = self.open(role, own.as_deref()).await?;
+            let io = self.open(role, own.as_deref(), &party).await?;
             Connection::new(io, BytesMut::new(), Patience::default()).exchange(bytes, is_head, until).await
         });
         Ok((timeout_at(until, fresh).await.map_err(|_| ExchangeError::Late)??, party))
@@ -149,7 +159,7 @@ impl RoleClient {
     pub(crate) async fn open_split(&self, role: &Role) -> Result<(Sender, Split), ExchangeError> {
         let own = self.certificates.of_role(role);
         let party = Party::new(role, own.as_deref());
-        Ok(upload::split(self.open(role, own.as_deref()).await?, party))
+        Ok(upload::split(self.open(role, own.as_deref(), &party).await?, party))
     }
 
     /// Gives back the connection of an answer whose body was read to its end, and whose request was
@@ -173,14 +183,10 @@ impl RoleClient {
 
     fn put_back(&self, connection: Connection, party: &Party) {
         let mut kept = self.lock();
-        if kept.of(party).is_none() {
-            kept.0.insert(0, (party.clone(), Vec::new()));
-        }
-        if let Some(list) = kept.of(party)
-            && list.len() < KEPT_LIMIT
-        {
+        let connections = &mut kept.of_or_new(party).connections;
+        if connections.len() < KEPT_LIMIT {
             self.counts.kept.count();
-            list.push(connection);
+            connections.push(connection);
         }
     }
 
@@ -188,17 +194,22 @@ impl RoleClient {
     fn take(&self, party: &Party) -> Option<Connection> {
         loop {
             // The latest is the one most likely still open.
-            let mut connection = self.lock().of(party)?.pop()?;
+            let mut connection = self.lock().of(party)?.connections.pop()?;
             if connection.idle_since.elapsed() < KEPT_TIME && connection.is_silent() {
                 return Some(connection);
             }
         }
     }
 
-    async fn open(&self, role: &Role, own: Option<&OwnCertificate>) -> Result<RoleIo, ExchangeError> {
+    async fn open(
+        &self,
+        role: &Role,
+        own: Option<&OwnCertificate>,
+        party: &Party,
+    ) -> Result<RoleIo, ExchangeError> {
         self.counts.opened.count();
         Ok(match &role.tls {
-            Some(tls) => RoleIo::Tls(Box::new(self.open_tls(role, tls, own).await?)),
+            Some(tls) => RoleIo::Tls(self.open_tls(role, tls, own, party).await?),
             None => RoleIo::Plain(dial_tcp(&role.address).await.map_err(ExchangeError::Dial)?),
         })
     }
@@ -210,19 +221,30 @@ impl RoleClient {
         role: &Role,
         tls: &RoleTls,
         own: Option<&OwnCertificate>,
-    ) -> Result<PeerStream, ExchangeError> {
-        let trust = match &tls.issuer {
-            Issuer::Site => Trust::Site { root: Arc::clone(&self.root), purpose: Purpose::RoleTls },
-            Issuer::Pki(store) => Trust::Pki(Arc::clone(store)),
+        party: &Party,
+    ) -> Result<Box<PeerStream>, ExchangeError> {
+        let new = || Dialler::new(tls, own, &self.root, &self.clock).map_err(ExchangeError::Setup);
+        let known = self.lock().dialler(party, Instant::now());
+        let dialler = match known {
+            Some(dialler) => dialler,
+            None => self.share(party, new()?),
         };
-        let peer = Peer {
-            trust,
-            name: tls.name.clone(),
-            withdrawn: Withdrawn::default(),
-            clock: self.clock.clone(),
-        };
-        let config = peer.tls(own, &[&TLS13, &TLS12], Some(b"http/1.1")).map_err(ExchangeError::Setup)?;
-        dial_tls(&role.address, tls.name.clone(), config, READ_AHEAD).await.map_err(ExchangeError::Dial)
+        match dialler.dial(&role.address).await.map_err(ExchangeError::Dial)? {
+            Dialled::Trusted(stream) => Ok(stream),
+            Dialled::OfOldSession => {
+                let dialler = new()?;
+                let stream = dialler.dial_anew(&role.address).await.map_err(ExchangeError::Dial)?;
+                self.share(party, dialler);
+                Ok(stream)
+            }
+        }
+    }
+
+    /// Lets all further connections of this party be opened by `dialler`.
+    fn share(&self, party: &Party, dialler: Dialler) -> Arc<Dialler> {
+        let dialler = Arc::new(dialler);
+        self.lock().of_or_new(party).dialler = Some((Arc::clone(&dialler), Instant::now()));
+        dialler
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
@@ -271,19 +293,36 @@ impl Connection {
 }
 
 impl Kept {
-    /// Those of this party, which stands first from now on.
-    fn of(&mut self, party: &Party) -> Option<&mut Vec<Connection>> {
-        let place = self.0.iter().position(|(known, _)| known == party)?;
+    /// What is kept for this party, which stands first from now on.
+    fn of(&mut self, party: &Party) -> Option<&mut Ends> {
+        let place = self.0.iter().position(|ends| ends.party == *party)?;
         self.0.swap(0, place);
-        self.0.first_mut().map(|(_, list)| list)
+        self.0.first_mut()
+    }
+
+    fn of_or_new(&mut self, party: &Party) -> &mut Ends {
+        let place = self.0.iter().position(|ends| ends.party == *party).unwrap_or_else(|| {
+            self.0.push(Ends { party: party.clone(), connections: Vec::new(), dialler: None });
+            self.0.len() - 1
+        });
+        self.0.swap(0, place);
+        self.0.first_mut().expect("it was found or put there just now")
+    }
+
+    /// How connections of this party are opened, if one was lately.
+    fn dialler(&mut self, party: &Party, now: Instant) -> Option<Arc<Dialler>> {
+        let (dialler, used) = self.of(party)?.dialler.as_mut()?;
+        *used = now;
+        Some(Arc::clone(dialler))
     }
 
     fn prune(&mut self, now: Instant) {
-        self.0.retain_mut(|(_, list)| {
-            list.retain_mut(|kept| {
-                now.saturating_duration_since(kept.idle_since) < KEPT_TIME && kept.is_silent()
-            });
-            !list.is_empty()
+        let is_recent = |since: Instant| now.saturating_duration_since(since) < KEPT_TIME;
+        self.0.retain_mut(|ends| {
+            ends.connections.retain_mut(|kept| is_recent(kept.idle_since) && kept.is_silent());
+            // Its sessions are of use as long as anything goes on between these two.
+            let is_dialled = ends.dialler.as_ref().is_some_and(|(_, used)| is_recent(*used));
+            is_dialled || !ends.connections.is_empty()
         });
     }
 }

@@ -9,7 +9,7 @@ use proto::limits;
 use proto::link::{FromGateway, ToGateway};
 use proto::snapshot::Signed;
 use proto::time::Timestamp;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
@@ -28,7 +28,7 @@ const BATCHES_AT_ONCE: usize = 4;
 /// Drives a tunnel from its first byte to its last.
 pub(crate) async fn tunnel<S>(gateway: &Arc<Gateway>, shard: u16, stream: S, peer: Peer)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncBufRead + AsyncWrite + Unpin,
 {
     let connector = peer.connector;
     // A control message is JSON within which the signed document is a JSON text: its quotes double.

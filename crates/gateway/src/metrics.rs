@@ -97,7 +97,8 @@ fn connections(gateway: &Gateway, page: &mut Page) {
         .value(counts.accepted.get());
     page.counter(
         "roamgate_gateway_connections_refused_total",
-        "Connections that were closed at once: all places were taken (cap), or their source may not connect (source).",
+        "Connections that were closed at once because all places were taken (cap), or at once or after their \
+         ClientHello because a limit of their source or of all was met (source).",
     )
     .labelled([("cause", "cap")], counts.refused_at_cap.get())
     .labelled([("cause", "source")], counts.not_admitted.get());

@@ -227,7 +227,8 @@ fn refuse(
     let answer = refusal.answer(style);
     let (status, reason) = (answer.status.as_u16(), refusal.reason);
     context.counts.refused(reason);
-    if reason.is_server_fault() {
+    // Who is busy is not broken, and whoever keeps it busy must not fill the log with errors.
+    if reason.is_server_fault() && reason != Reason::Busy {
         error!(component = CLIENT_AUTH, %reason, status, asked = line, detail = refusal.detail, "request failed");
     } else {
         let device = refusal.device.map(tracing::field::display);

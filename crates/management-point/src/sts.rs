@@ -95,10 +95,10 @@ pub(crate) async fn issue(
 fn asked<'r>(context: &Context, request: &'r Request) -> Result<Asked<'r>, Refusal> {
     let refused = |what: &str| Refusal::new(Reason::StsTokenNotAccepted, format!("{what} is not taken here"));
     match token::text(request, Reason::StsTokenNotAccepted)? {
-        Some(text) if TenantSet::looks_like(text) && request.is_open_to(Caller::Entra) => {
-            Ok(Asked::Entra(text))
+        Some(text) if TenantSet::looks_like(text) => {
+            let is_taken = request.is_open_to(Caller::Entra);
+            if is_taken { Ok(Asked::Entra(text)) } else { Err(refused("a tenant's token")) }
         }
-        Some(text) if TenantSet::looks_like(text) => Err(refused("a tenant's token")),
         Some(_) => {
             let presented = token::present(context, request)?;
             let none = || Refusal::new(Reason::StsTokenMissing, "no token");

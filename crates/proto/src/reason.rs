@@ -164,10 +164,10 @@ reasons! {
         "The gateway is shutting down and takes no new requests.",
         "Clients return by themselves once it or another gateway is back.";
     SourceTooFast = 1107, Gateway, 429, None, Retry,
-        "The address that the request comes from has used up what one address may ask for.",
-        "Clients return by themselves. If many devices share the address, raise the limits of a source in [gateway.limits]; the log names the one that was met.";
+        "The address that the request comes from, or its bulk registration token, has used up what one may ask for or hold at once.",
+        "Clients return by themselves. If many devices share the address or the token, raise the limit in [gateway.limits]; the log names the one that was met.";
     DeviceTooFast = 1108, Gateway, 429, None, Retry,
-        "The device has used up what one device may ask for.",
+        "The device has used up what one device may ask for or hold at once.",
         "The client returns by itself. If it goes on, look at what the device does; the limits of a device are in [gateway.limits].";
     NoToken = 1201, Gateway, 401, TOKEN, Renew,
         "The request needs a token and carried none.",
@@ -345,7 +345,7 @@ reasons! {
         "The client's key is weaker than RSA with 2048 bits.",
         "Make a new key of 2048 bits or more.";
     RegistrationTooFast = 3404, ManagementPoint, 429, None, Retry,
-        "More new devices came with this bulk registration token, or from this address, than may at once.",
+        "More new devices came with this bulk registration token, tenant, certificate authority, certificate or user, or from this address, than may at once.",
         "Nothing: the device comes again when it was told to. For a larger roll-out raise registration_burst or registration_rate.";
 
     // --- token service ---
@@ -401,8 +401,8 @@ reasons! {
         "Two devices use the same key, or claim the same hardware, at the same time: both are held.",
         "`roamgate device show DEVICE` shows both sides; give the copy an identity of its own, then `roamgate device settle DEVICE`.";
     Busy = 5101, Site, 503, None, Retry,
-        "The site has more work waiting than it takes.",
-        "Clients return by themselves; look at the disk of the site host if it lasts.";
+        "The site has more work waiting than it takes, in all or from this device, address or bulk registration token.",
+        "Clients return by themselves. If it lasts, look in ClientAuth.log for what is full, and at the disk of the site host.";
     InternalError = 5102, Site, 500, None, Retry,
         "Something failed inside; the request changed nothing.",
         "The log of the role has the whole cause under this request id. Please report it.";

@@ -52,6 +52,11 @@ pub(crate) struct SiteSection {
     /// private. Default: none.
     #[serde(default)]
     pub(crate) admin_listen: Option<std::net::SocketAddr>,
+    /// Names by which monitors may ask for these pages. Addresses, `localhost` and names without a dot or under
+    /// endings like `.internal` need not be named; others do, because a stranger's page in a browser inside could
+    /// point its own name at this address. Default: none.
+    #[serde(default)]
+    pub(crate) admin_names: Vec<String>,
 }
 
 /// Section `[logs]`.

@@ -139,6 +139,7 @@ struct SiteHost {
     fetch: fetch::Config,
     clock: Clock,
     admin: Option<std::net::TcpListener>,
+    admin_names: Vec<String>,
 }
 
 #[cfg(feature = "site")]
@@ -190,6 +191,7 @@ impl SiteHost {
         let admin = section.admin_listen.map(runtime::listen::bind).transpose();
         Ok(Self {
             admin: admin.map_err(|error| cannot_start(&error))?,
+            admin_names: section.admin_names.clone(),
             site,
             management_point,
             site_link,
@@ -200,9 +202,9 @@ impl SiteHost {
     }
 
     fn start(self, running: &mut Running, drain: &Drain) {
-        let Self { site, management_point, site_link, operator_api, fetch, clock, admin } = self;
+        let Self { site, management_point, site_link, operator_api, fetch, clock, admin, admin_names } = self;
         let mut listeners: JoinSet<std::io::Result<()>> = JoinSet::new();
-        let watched = Arc::new(watch::SiteWatch::new(&site, management_point.as_ref(), drain));
+        let watched = Arc::new(watch::SiteWatch::new(&site, management_point.as_ref(), drain, admin_names));
         if let Some(bound) = management_point {
             let serving = watched.serving();
             let run = bound.run(drain.clone());

@@ -3,6 +3,7 @@
 mod admission;
 mod cap;
 mod handshake;
+mod turns;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -21,8 +22,9 @@ use crate::drain::Drain;
 use crate::read_ahead::ReadAhead;
 use cap::Place;
 use handshake::HandshakeTime;
+use turns::Turns;
 
-pub use admission::{Admission, Everybody};
+pub use admission::{Admission, Everybody, Welcome};
 pub use cap::{ConnectionCap, ConnectionCounts};
 
 /// Connections that the kernel holds until we take them. Beyond it the kernel lets new ones try again, so
@@ -36,8 +38,9 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same for its first part where most places are taken: three times what a line with loss needs for it.
 const HELLO_TIMEOUT_WHEN_SCARCE: Duration = Duration::from_secs(3);
 
-/// Connections that are taken in one go.
-const ACCEPTED_AT_ONCE: usize = 16;
+/// Connections that are taken in one go: a millisecond of work. In a flood the kernel drops what waits above
+/// [`BACKLOG`], and its peers come again in step, after one second, three and seven.
+const ACCEPTED_AT_ONCE: usize = 64;
 
 /// Pause after the system refused to hand over a connection for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -180,7 +183,9 @@ pub async fn serve_tls<A, H, F>(
     H: Fn(TlsConnection, SocketAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
+    let turns = Arc::new(Turns::default());
     let start = |stream, peer: SocketAddr, mut held: Held<A::Pass>| {
+        let turns = Arc::clone(&turns);
         let patience = handshake_time(options.handshake_timeout, options.cap.is_scarce());
         let (admission, config) = (Arc::clone(&options.admission), Arc::clone(&config));
         let (counts, handler) = (Arc::clone(options.cap.counts()), handler.clone());
@@ -188,7 +193,8 @@ pub async fn serve_tls<A, H, F>(
         // do nothing, and there are tens of thousands.
         drain.spawn(async move {
             let admission = admission.as_ref();
-            let made = Box::pin(handshake::make(stream, config, patience, admission, &mut held.pass)).await;
+            let made = handshake::make(stream, config, patience, &turns, admission, &mut held.pass);
+            let made = Box::pin(made).await;
             match made {
                 Ok(made) => {
                     counts.handshake(made.stream.get_ref().1, made.took);

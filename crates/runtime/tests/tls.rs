@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use runtime::config::private_file;
-use runtime::listen::{AcceptOptions, Admission, TlsConnection, bind, serve_tls};
+use runtime::listen::{AcceptOptions, Admission, TlsConnection, Welcome, bind, serve_tls};
 use runtime::tls::{
     CertificateByAlpn, CertificateFiles, ChainError, ChainTrust, ClientCertificates, ClientTls,
     OwnCertificate, Reloaded, ServerCertificate, ServerTls, Tickets, peer_thumbprint_sha256, roots_from_der,
@@ -349,9 +349,10 @@ impl Admission for Counting {
         Some(())
     }
 
-    fn greeted(&self, (): &mut (), hello: &rustls::server::ClientHello<'_>) -> bool {
+    fn greeted(&self, (): &mut (), hello: &rustls::server::ClientHello<'_>) -> Welcome {
         self.greeted.fetch_add(1, Ordering::SeqCst);
-        hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == HTTP))
+        let speaks_http = hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == HTTP));
+        if speaks_http { Welcome::InTurn } else { Welcome::Refused }
     }
 
     fn shook_hands(&self, (): &mut (), tls: &rustls::ServerConnection) -> bool {

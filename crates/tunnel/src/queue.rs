@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::Parts;
 use crate::credit::LEAST_COST;
 use crate::frame::{CONTROL_CHUNK, Frame, StreamId};
+use crate::{Output, Parts};
 
 /// Body bytes of one stream that wait for their turn.
 #[derive(Debug, Default)]
@@ -43,14 +43,14 @@ impl SendQueue {
     }
 
     /// Moves the first `length` bytes to `out`; tiny parts so become one frame.
-    pub(crate) fn take(&mut self, mut length: usize, out: &mut BytesMut) {
+    pub(crate) fn take(&mut self, mut length: usize, out: &mut impl Output) {
         debug_assert!(length <= self.length);
         while length > 0
             && let Some(piece) = self.parts.pop_some(length)
         {
             length -= piece.len();
             self.length -= piece.len();
-            out.put_slice(&piece);
+            out.put(piece);
         }
     }
 }
@@ -154,6 +154,8 @@ impl Rings {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
 
     #[test]

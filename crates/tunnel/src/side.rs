@@ -10,7 +10,7 @@ use crate::frame::{Decoder, Hello, MAX_GOODBYE_TEXT, StreamId, StreamMap};
 use crate::queue::{ControlQueue, Rings, SendQueue, Turn};
 use crate::stream::{Cancel, Receiving, Sending, Stream, WORTH_WAKING};
 use crate::timer::{Allowance, KeepAlive, Verdict};
-use crate::{Config, ControlError, Event, LostReason, ProtocolError, SendError, goodbye};
+use crate::{Config, ControlError, Event, LostReason, Output, ProtocolError, SendError, goodbye};
 
 /// What a Head means is all that tells the sides apart.
 pub trait Role: Sized {
@@ -252,24 +252,24 @@ impl<R: Role> Side<R> {
     /// Appends frames to `out` until it holds [`Config::output`] bytes or nothing waits, and returns how many
     /// were added. What is still in `out` from before counts, so the driver can call this while a write
     /// is under way. Frames handed out cannot be taken back.
-    pub fn next_bytes(&mut self, out: &mut BytesMut) -> usize {
-        let before = out.len();
-        while out.len() < self.config.output
+    pub fn next_bytes(&mut self, out: &mut impl Output) -> usize {
+        let before = out.length();
+        while out.length() < self.config.output
             && let Some(entry) = self.urgent.pop_front()
         {
-            self.write_urgent(entry, out);
+            self.write_urgent(entry, out.tail());
         }
-        while out.len() < self.config.output
+        while out.length() < self.config.output
             && let Some(turn) = self.rings.next()
         {
-            let start = out.len();
+            let start = out.length();
             match turn {
-                Turn::Control => self.write_control(out),
+                Turn::Control => self.write_control(out.tail()),
                 Turn::Stream(stream) => self.write_data(stream, out),
             }
-            self.rings.wrote(out.len() - start);
+            self.rings.wrote(out.length() - start);
         }
-        out.len() - before
+        out.length() - before
     }
 
     /// Whether closing the connection now, with all bytes written, would lose nothing: no stream is open, nothing waits,

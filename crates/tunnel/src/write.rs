@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use bytes::BytesMut;
 
+use crate::Output;
 use crate::frame::{self, Frame, StreamId};
 use crate::queue::Turn;
 use crate::side::{Role, Side, Urgent};
@@ -46,12 +47,12 @@ impl<R: Role> Side<R> {
         self.settle(stream);
     }
 
-    pub(crate) fn write_data(&mut self, stream: StreamId, out: &mut BytesMut) {
+    pub(crate) fn write_data(&mut self, stream: StreamId, out: &mut impl Output) {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         state.has_turn = false;
         let Some(length) = state.next_length() else { return };
         let end = state.queue.has_ended() && length == state.queue.len();
-        frame::put_data_header(out, stream, length, end);
+        frame::put_data_header(out.tail(), stream, length, end);
         state.queue.take(length, out);
         state.send_credit.spend(length);
         state.fast_left = state.fast_left.saturating_sub(length);

@@ -23,8 +23,11 @@ use crate::relay::row::{IDLE, Task};
 const LOOKS: usize = 5;
 /// Time before each of them.
 const REST: Duration = Duration::from_millis(200);
+/// Time before the first of them. A device that has asked is idle when it has asked nothing for a while; ours puts
+/// such a connection to rest after three seconds, and whatever the peers do they have the same time for.
+const SETTLING: Duration = Duration::from_secs(5);
 /// What one measurement takes, for the estimate.
-pub(super) const ABOUT: Duration = Duration::from_secs(9);
+pub(super) const ABOUT: Duration = Duration::from_secs(19);
 
 /// Somebody who was started a moment ago.
 struct Fresh {
@@ -95,6 +98,7 @@ impl Stage {
 
 /// What a peer holds now: the median of some looks.
 fn held(peer: &Peer) -> Held {
+    std::thread::sleep(SETTLING);
     let looks: Vec<Held> = std::iter::repeat_with(|| {
         std::thread::sleep(REST);
         let all = peer.all.iter().map(|pid| memory_of_tree(*pid).anonymous).sum();

@@ -7,19 +7,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use proto::link::FromGateway;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Sleep, sleep_until};
-use tunnel::{Event, LostReason, StreamId, goodbye};
+use tunnel::{Event, LostReason, Pieces, StreamId, goodbye};
 
 use super::{Ended, GREETING_TIMEOUT, Handler, Incoming, Tunnel};
 use crate::peer::PeerStream;
 use crate::stream::RequestStream;
 
-/// Bytes taken from the connection at once.
-const READ_BYTES: usize = 64 * 1024;
-/// Reads in one turn; after them the thread's other tasks get theirs.
+/// Records of 16 KiB in one turn; after them the thread's other tasks get theirs.
 const READS_AT_ONCE: usize = 16;
 /// Time for the last words of a tunnel.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -30,8 +28,7 @@ pub(crate) async fn drive<H: Handler + Unpin>(tunnel: Arc<Tunnel>, tls: PeerStre
         tunnel: Open(tunnel),
         tls,
         handler,
-        input: vec![0; READ_BYTES].into_boxed_slice(),
-        output: BytesMut::new(),
+        output: Pieces::default(),
         unflushed: false,
         greeted: false,
         greeting_by: Instant::now() + GREETING_TIMEOUT,
@@ -67,8 +64,7 @@ struct Driver<H> {
     tunnel: Open,
     tls: PeerStream,
     handler: H,
-    input: Box<[u8]>,
-    output: BytesMut,
+    output: Pieces,
     /// Something was written and may still be inside the TLS session.
     unflushed: bool,
     greeted: bool,
@@ -111,23 +107,22 @@ impl<H: Handler> Driver<H> {
     /// Takes what has arrived; whether there may be more.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         for _ in 0..READS_AT_ONCE {
-            let mut buffer = ReadBuf::new(&mut self.input);
-            match Pin::new(&mut self.tls).poll_read(cx, &mut buffer) {
+            let came = match Pin::new(&mut self.tls).poll_fill_buf(cx) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Err(error)) => return Err(Ended::Io(error)),
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                Poll::Ready(Ok([])) => {
                     self.tunnel.lock().side.transport_closed();
                     return Ok(false);
                 }
-                Poll::Ready(Ok(())) => {
+                Poll::Ready(Ok(bytes)) => {
                     // An error is the engine's last event too.
-                    let taken = self.tunnel.lock().side.receive_bytes(Instant::now(), buffer.filled());
-                    self.hand_over()?;
-                    if taken.is_err() {
-                        return Ok(false);
-                    }
+                    let taken = self.tunnel.lock().side.receive_bytes(Instant::now(), bytes);
+                    taken.is_ok().then_some(bytes.len())
                 }
-            }
+            };
+            self.hand_over()?;
+            let Some(came) = came else { return Ok(false) };
+            Pin::new(&mut self.tls).consume(came);
         }
         Ok(true)
     }
@@ -200,7 +195,8 @@ impl<H: Handler> Driver<H> {
 
     fn write_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
-            let written = ready!(Pin::new(&mut self.tls).poll_write(cx, &self.output))?;
+            let tls = Pin::new(&mut self.tls);
+            let written = ready!(self.output.write_with(|pieces| tls.poll_write_vectored(cx, pieces)))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -247,7 +243,7 @@ impl<H: Handler> Driver<H> {
     async fn farewell(&mut self) {
         self.tunnel.lock().side.next_bytes(&mut self.output);
         let close = async {
-            self.tls.write_all(&self.output).await?;
+            poll_fn(|cx| self.write_output(cx)).await?;
             self.tls.shutdown().await
         };
         // Whoever is gone does not read it.

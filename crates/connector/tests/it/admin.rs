@@ -20,8 +20,12 @@ use crate::scene::{self, anywhere};
 use crate::site::Site;
 
 async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    get_by_name(address, "a", path).await
+}
+
+async fn get_by_name(address: SocketAddr, name: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -61,6 +65,7 @@ async fn it_says_what_is_missing_and_counts_what_it_carries() {
         verbose_logging: false,
         threads: 1,
         admin_listen: Some(anywhere()),
+        admin_names: vec!["cp.example.com".to_owned()],
     };
     let bound = ConnectionPoint::bind(&config, Clock::system()).unwrap();
     let address = bound.admin_address().unwrap();
@@ -72,6 +77,8 @@ async fn it_says_what_is_missing_and_counts_what_it_carries() {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }
     assert_eq!(get(address, "/livez").await, (200, "ok\n".to_owned()));
+    assert_eq!(get_by_name(address, "cp.example.com", "/livez").await.0, 200, "a name of `admin_names`");
+    assert_eq!(get_by_name(address, "cp.example.org", "/livez").await.0, 421, "no name of ours");
     assert_eq!(gateway.ask(&scene::head("GET", "/CCM_STS"), b"").await.status(), 200);
     let counted = |_, text: &str| text.contains("roamgate_connection_point_requests_total{");
     let text = until(address, "/metrics", counted).await;

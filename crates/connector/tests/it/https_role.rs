@@ -86,6 +86,23 @@ async fn a_roles_renewed_certificate_is_believed_at_the_next_connection() {
 }
 
 #[tokio::test]
+async fn a_new_connection_takes_up_a_session_of_one_before_it_whose_certificate_is_judged_again() {
+    let (pki, ours, theirs) = (Arc::new(Pki::new()), Organisation::new("Ours"), Organisation::new("Theirs"));
+    let role =
+        Role::start_tls(&ours.issue("localhost", ServerAuth), |_| Act::WriteAndClose(ok(b"tls"))).await;
+    let url = format!("https://localhost:{}", role.address.port());
+    let scene = scene(&pki, &url, ours.trust()).await;
+    for _ in 0..4 {
+        assert_eq!(scene.gateway.ask(&head("GET", "/CCM_STS"), b"").await.status(), 200);
+    }
+    let resumed: Vec<_> = role.seen().iter().map(|seen| seen.resumed).collect();
+    assert_eq!(resumed, [false, true, true, true], "by one thread");
+    // Another trust is another judge, who knows no session.
+    scene.site.say(target(&url, theirs.trust(), false));
+    until_asked(&scene, "the session is of no use", |reply| reply.status() == 502).await;
+}
+
+#[tokio::test]
 async fn trust_that_was_withdrawn_ends_the_connections_that_were_kept_under_it() {
     let (pki, ours, theirs) = (Arc::new(Pki::new()), Organisation::new("Ours"), Organisation::new("Theirs"));
     let role = Role::start_tls(&ours.issue("localhost", ServerAuth), |_| Act::Write(ok(b"tls"))).await;

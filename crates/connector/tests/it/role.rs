@@ -8,7 +8,8 @@ use bytes::Bytes;
 use proto::bundle::LinkIdentity;
 use proto::id::Thumbprint;
 use runtime::Clock;
-use runtime::tls::{ClientCertificates, ServerCertificate, ServerTls};
+use runtime::tls::{ClientCertificates, ServerCertificate, ServerTls, Tickets};
+use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -27,6 +28,8 @@ pub(crate) struct Seen {
     pub(crate) connection: usize,
     /// The certificate that the connection point showed.
     pub(crate) certificate: Option<Thumbprint>,
+    /// Whether its connection took up a session of another one.
+    pub(crate) resumed: bool,
 }
 
 impl Seen {
@@ -83,7 +86,7 @@ impl Role {
         Self::listen(None, script).await
     }
 
-    /// The same behind TLS. Asks for a certificate, and notes what is shown.
+    /// The same behind TLS. Asks for a certificate, and notes what is shown. Sessions may be taken up again.
     pub(crate) async fn start_tls(
         identity: &LinkIdentity,
         script: impl Fn(&Seen) -> Act + Send + Sync + 'static,
@@ -92,6 +95,7 @@ impl Role {
         let shown: Arc<ServerCertificate> = Arc::clone(&certificate);
         let tls = ServerTls::new(Clock::system(), shown)
             .client_certificates(ClientCertificates::ProveKeyOnly)
+            .tickets(Tickets::new().unwrap())
             .build()
             .unwrap();
         let role = Self::listen(Some(TlsAcceptor::from(tls)), script).await;
@@ -118,12 +122,14 @@ impl Role {
                 tasks.spawn(async move {
                     if let Some(acceptor) = acceptor {
                         if let Ok(tls) = acceptor.accept(tcp).await {
-                            let shown = tls.get_ref().1.peer_certificates();
+                            let (_, session) = tls.get_ref();
+                            let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+                            let shown = session.peer_certificates();
                             let shown = shown.and_then(<[_]>::first).map(|leaf| Thumbprint::of(leaf));
-                            serve(tls, (number, shown), &recording, &*script).await;
+                            serve(tls, (number, shown, resumed), &recording, &*script).await;
                         }
                     } else {
-                        serve(tcp, (number, None), &recording, &*script).await;
+                        serve(tcp, (number, None, false), &recording, &*script).await;
                     }
                     counting.send_modify(|(_, open)| *open -= 1);
                 });
@@ -165,13 +171,13 @@ pub(crate) fn ok(body: &[u8]) -> Bytes {
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     tcp: S,
-    (connection, certificate): (usize, Option<Thumbprint>),
+    (connection, certificate, resumed): (usize, Option<Thumbprint>, bool),
     recording: &Mutex<Vec<Seen>>,
     script: &(dyn Fn(&Seen) -> Act + Send + Sync),
 ) {
     let mut tcp = BufReader::new(tcp);
     while let Some((head, body)) = request(&mut tcp).await {
-        let seen = Seen { head, body, connection, certificate };
+        let seen = Seen { head, body, connection, certificate, resumed };
         recording.lock().unwrap().push(seen.clone());
         match script(&seen) {
             Act::Write(bytes) => {

@@ -103,6 +103,7 @@ impl Point {
             verbose_logging: true,
             threads: 1,
             admin_listen: None,
+            admin_names: Vec::new(),
         };
         change(&mut config);
         let bound = ConnectionPoint::bind(&config, Clock::system()).unwrap();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto::link::TUNNEL_ALPN;
-use runtime::listen::Admission;
+use runtime::listen::{Admission, Welcome};
 use rustls::ServerConnection;
 use rustls::server::ClientHello;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -186,6 +186,14 @@ impl Limits {
     }
 }
 
+fn welcome(is_admitted: bool, wants_tunnel: bool) -> Welcome {
+    match (is_admitted, wants_tunnel) {
+        (false, _) => Welcome::Refused,
+        (true, true) => Welcome::First,
+        (true, false) => Welcome::InTurn,
+    }
+}
+
 impl Admission for Limits {
     type Pass = Pass;
 
@@ -193,9 +201,11 @@ impl Admission for Limits {
         self.connect(peer, Instant::now())
     }
 
-    fn greeted(&self, pass: &mut Pass, hello: &ClientHello<'_>) -> bool {
+    /// Tunnels first: no device is answered before its gateway has one. Whoever offers the protocol of tunnels gets
+    /// before devices by it, and only that: the others who do so have turns of their own.
+    fn greeted(&self, pass: &mut Pass, hello: &ClientHello<'_>) -> Welcome {
         let wants_tunnel = hello.alpn().is_some_and(|mut offered| offered.any(|name| name == TUNNEL_ALPN));
-        self.greet(pass, wants_tunnel, Instant::now())
+        welcome(self.greet(pass, wants_tunnel, Instant::now()), wants_tunnel)
     }
 
     fn shook_hands(&self, pass: &mut Pass, tls: &ServerConnection) -> bool {

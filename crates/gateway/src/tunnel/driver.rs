@@ -7,17 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
-use bytes::{Buf, BytesMut};
 use proto::id::Thumbprint;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::time::{Sleep, sleep_until};
-use tunnel::{Event, LostReason, goodbye};
+use tunnel::{Event, LostReason, Pieces, goodbye};
 
 use super::{Closing, Tunnel, Tunnels};
 
-/// Bytes taken from the connection at once.
-const READ_BYTES: usize = 64 * 1024;
-/// Reads in one turn; after them the shard's other tasks get theirs.
+/// Records of 16 KiB in one turn; after them the shard's other tasks get theirs.
 const READS_AT_ONCE: usize = 16;
 
 /// Drives one tunnel until it is over. Dropped early, it breaks the tunnel's requests off at once.
@@ -27,8 +24,7 @@ pub(crate) struct Driver<S, W> {
     stream: S,
     /// Whether the peer's certificate was withdrawn while it was connecting.
     is_withdrawn: W,
-    input: Box<[u8]>,
-    output: BytesMut,
+    output: Pieces,
     /// Something was written and may still be inside the TLS session.
     unflushed: bool,
     timer: Pin<Box<Sleep>>,
@@ -38,7 +34,7 @@ pub(crate) struct Driver<S, W> {
 
 impl<S, W> Driver<S, W>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncBufRead + AsyncWrite + Unpin,
     W: Fn(Thumbprint) -> bool + Unpin,
 {
     pub(crate) fn new(tunnel: Arc<Tunnel>, tunnels: Arc<Tunnels>, stream: S, is_withdrawn: W) -> Self {
@@ -47,8 +43,7 @@ where
             tunnels,
             stream,
             is_withdrawn,
-            input: vec![0; READ_BYTES].into_boxed_slice(),
-            output: BytesMut::new(),
+            output: Pieces::default(),
             unflushed: false,
             timer: Box::pin(sleep_until(tokio::time::Instant::now())),
             deadline: None,
@@ -94,24 +89,21 @@ where
             if self.tunnel.lock().is_congested() {
                 return false;
             }
-            let mut buffer = ReadBuf::new(&mut self.input);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            let came = match Pin::new(&mut self.stream).poll_fill_buf(cx) {
                 Poll::Pending => return false,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    let mut inner = self.tunnel.lock();
+                Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {
                     // A violation is remembered by the engine, and so is its farewell.
-                    let taken = inner.side.receive_bytes(Instant::now(), buffer.filled());
-                    drop(inner);
-                    self.hand_over();
-                    if taken.is_err() {
-                        return false;
-                    }
+                    let taken = self.tunnel.lock().side.receive_bytes(Instant::now(), bytes);
+                    taken.is_ok().then_some(bytes.len())
                 }
-                Poll::Ready(Ok(()) | Err(_)) => {
+                Poll::Ready(Ok(_) | Err(_)) => {
                     self.tunnel.lock().side.transport_closed();
                     return false;
                 }
-            }
+            };
+            self.hand_over();
+            let Some(came) = came else { return false };
+            Pin::new(&mut self.stream).consume(came);
         }
         true
     }
@@ -161,7 +153,8 @@ where
 
     fn write_output(&mut self, cx: &mut Context<'_>, moved: &mut bool) -> Poll<io::Result<()>> {
         while !self.output.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output))?;
+            let stream = Pin::new(&mut self.stream);
+            let written = ready!(self.output.write_with(|pieces| stream.poll_write_vectored(cx, pieces)))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -21,20 +21,23 @@ pub(super) struct SiteWatch {
     /// Held by the management point's task too, while it runs.
     serving: Arc<()>,
     drain: Drain,
+    names: Vec<String>,
 }
 
 impl SiteWatch {
-    /// Of this site and the management point beside it.
+    /// Of this site and the management point beside it; answered to monitors that ask by one of `names`, too.
     pub(super) fn new(
         site: &Site,
         management_point: Option<&management_point::Bound>,
         drain: &Drain,
+        names: Vec<String>,
     ) -> Self {
         Self {
             site: site.clone(),
             management_point: management_point.map(management_point::Bound::counts),
             serving: Arc::default(),
             drain: drain.clone(),
+            names,
         }
     }
 
@@ -165,6 +168,10 @@ fn size(count: usize) -> u64 {
 impl Watched for SiteWatch {
     const ROLE: &'static str = "site";
 
+    fn names(&self) -> &[String] {
+        &self.names
+    }
+
     async fn checks(&self) -> Vec<Check> {
         let drain = Check::unless(
             self.drain.has_started(),
@@ -195,6 +202,8 @@ mod tests {
     use runtime::admin::Report;
     use runtime::metrics::Format;
     use site::{By, InitConfig, NewBulkToken};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -232,7 +241,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let site = site(folder.path()).await;
         let bound = management_point(&site);
-        let watch = SiteWatch::new(&site, Some(&bound), &Drain::new());
+        let watch = SiteWatch::new(&site, Some(&bound), &Drain::new(), Vec::new());
         let before = page(&watch).await;
         site.create_bulk_token(&By::site(), NewBulkToken::default()).await.unwrap();
         let after = page(&watch).await;
@@ -260,7 +269,7 @@ mod tests {
         let site = site(folder.path()).await;
         let bound = management_point(&site);
         let drain = Drain::new();
-        let watch = SiteWatch::new(&site, Some(&bound), &drain);
+        let watch = SiteWatch::new(&site, Some(&bound), &drain, Vec::new());
         let serving = watch.serving();
         let report = Report::new(watch.checks().await);
         assert!(report.is_ready(), "{}", report.text());
@@ -275,10 +284,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn monitors_ask_by_the_names_that_the_operator_gave_and_a_strangers_page_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let site = site(folder.path()).await;
+        let names = vec!["mp.example.com".to_owned()];
+        let watch = Arc::new(SiteWatch::new(&site, None, &Drain::new(), names));
+        let listener = runtime::listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(runtime::admin::serve(watch, listener, std::future::pending()));
+        for (name, status) in [("mp.example.com", 200), ("mp.example.org", 421), ("127.0.0.1", 200)] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET /livez HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {answer}");
+        }
+        serving.abort();
+        site.close().await;
+    }
+
+    #[tokio::test]
     async fn a_folder_that_takes_nothing_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let site = site(folder.path()).await;
-        let watch = SiteWatch::new(&site, None, &Drain::new());
+        let watch = SiteWatch::new(&site, None, &Drain::new(), Vec::new());
         // Without its folder nothing can be written beside the database, whoever runs this.
         std::fs::remove_dir_all(folder.path()).unwrap();
         let text = Report::new(watch.checks().await).text();

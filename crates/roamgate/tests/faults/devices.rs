@@ -19,7 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(25);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_device_is_nobody_elses_trouble() {
-    let options = Options { gateway: "body_timeout = \"2s\"".to_owned(), ..Options::default() };
+    // All of it comes from one device, which is more than one may have under way.
+    let gateway = "body_timeout = \"2s\"\n[gateway.limits]\ndevice_at_once = \"off\"".to_owned();
+    let options = Options { gateway, ..Options::default() };
     let mut scene = Scene::start(options).await;
 
     for (name, body) in [

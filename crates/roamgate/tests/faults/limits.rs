@@ -22,7 +22,9 @@ const DESCRIPTORS: u32 = 64;
 async fn what_is_too_much_is_refused_early_and_the_rest_is_served() {
     let options = Options {
         // Two devices stand for many.
-        gateway: format!("max_requests = {REQUESTS}\n[gateway.limits]\ndevice_requests = \"off\""),
+        gateway: format!(
+            "max_requests = {REQUESTS}\n[gateway.limits]\ndevice_requests = \"off\"\ndevice_at_once = \"off\""
+        ),
         gateway_descriptors: Some(DESCRIPTORS),
         ..Options::default()
     };

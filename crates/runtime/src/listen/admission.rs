@@ -16,9 +16,9 @@ pub trait Admission: Send + Sync + 'static {
     fn connected(&self, peer: IpAddr) -> Option<Self::Pass>;
 
     /// A ClientHello came: the handshake, which costs a signature, would begin now. Asked on TLS listeners only.
-    fn greeted(&self, pass: &mut Self::Pass, hello: &ClientHello<'_>) -> bool {
+    fn greeted(&self, pass: &mut Self::Pass, hello: &ClientHello<'_>) -> Welcome {
         let _ = (pass, hello);
-        true
+        Welcome::InTurn
     }
 
     /// The handshake was made. Asked on TLS listeners only.
@@ -26,6 +26,17 @@ pub trait Admission: Send + Sync + 'static {
         let _ = (pass, tls);
         true
     }
+}
+
+/// What becomes of a handshake whose ClientHello is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Welcome {
+    /// It is made in its turn, after those that came before it.
+    InTurn,
+    /// It is made before those that wait for their turn: for the few on whom all others depend.
+    First,
+    /// It is not made.
+    Refused,
 }
 
 /// Lets all in.

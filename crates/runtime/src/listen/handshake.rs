@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::{Admission, ConnectionCounts, TlsConnection};
+use super::turns::Turns;
+use super::{Admission, ConnectionCounts, TlsConnection, Welcome};
 use crate::read_ahead::ReadAhead;
 
 /// How long a handshake may take, from the moment that the connection was taken.
@@ -38,11 +39,12 @@ pub(super) enum Failed {
 }
 
 /// Makes a handshake. Until the ClientHello is there the peer costs a buffer and a timer; then `admission` is asked
-/// whether it is worth a signature.
+/// whether it is worth a signature, which is made when its turn has come.
 pub(super) async fn make<A: Admission>(
     stream: TcpStream,
     config: Arc<ServerConfig>,
     time: HandshakeTime,
+    turns: &Turns,
     admission: &A,
     pass: &mut A::Pass,
 ) -> Result<Made, Failed> {
@@ -50,11 +52,13 @@ pub(super) async fn make<A: Admission>(
     let hello = LazyConfigAcceptor::new(Acceptor::default(), ReadAhead::new(stream));
     let start = timeout_at(began + time.hello, hello).await.map_err(|_| Failed::Late)?;
     let start = start.map_err(Failed::Tls)?;
-    if !admission.greeted(pass, &start.client_hello()) {
+    let welcome = admission.greeted(pass, &start.client_hello());
+    if welcome == Welcome::Refused {
         return Err(Failed::NotAdmitted);
     }
-    let rest = timeout_at(began + time.whole, start.into_stream(config)).await;
-    let stream = rest.map_err(|_| Failed::Late)?.map_err(Failed::Tls)?;
+    let rest = turns.take(welcome == Welcome::First, || start.into_stream(config));
+    let stream = timeout_at(began + time.whole, rest).await;
+    let stream = stream.map_err(|_| Failed::Late)?.map_err(Failed::Tls)?;
     if !admission.shook_hands(pass, stream.get_ref().1) {
         return Err(Failed::NotAdmitted);
     }

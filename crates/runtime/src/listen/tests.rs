@@ -108,7 +108,7 @@ async fn connections_that_wait_are_all_taken_and_answer_without_delay() {
         assert!(stream.nodelay().unwrap(), "from the listening socket, or told");
         echo(stream, peer).await;
     };
-    drain.spawn(serve_plain(listener, AcceptOptions::new(100), drain.clone(), handler));
+    drain.spawn(serve_plain(listener, AcceptOptions::new(waiting.len()), drain.clone(), handler));
     for stream in &mut waiting {
         assert!(is_served(stream).await);
     }

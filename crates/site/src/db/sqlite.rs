@@ -39,6 +39,8 @@ const READER_CACHE_KIB: u32 = 16 * 1024;
 /// some hundred pages, many of them again and again, so a longer log saves most of the writing and of the
 /// fsyncs of a checkpoint; a restart reads it in well under a second.
 const CHECKPOINT_PAGES: u32 = 8 * 1024;
+/// Reads in one transaction. The last of them waits for all before it.
+const READS_AT_ONCE: usize = 8;
 
 /// What a job leaves behind: told whether the transaction was committed, it answers its caller.
 type Finish = Box<dyn FnOnce(Result<(), DbError>) + Send>;
@@ -312,15 +314,26 @@ fn write_group(connection: &Connection, jobs: impl Iterator<Item = Job>, counts:
     }
 }
 
+/// Runs what waits in one transaction, because each begins with an empty cache once something was written. All
+/// of it was there before the transaction looked at the database, so nobody misses what was written before he
+/// asked.
 fn read_loop(connection: &Connection, jobs: &Mutex<mpsc::Receiver<Job>>) {
     loop {
-        // One reader waits in the queue, the others for their turn to wait.
-        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-        let Some(job) = next else { return };
+        let mut group = Vec::new();
+        {
+            // One reader waits in the queue, the others for their turn to wait.
+            let mut jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(first) = jobs.blocking_recv() else { return };
+            group.push(first);
+            group.extend(std::iter::from_fn(|| jobs.try_recv().ok()).take(READS_AT_ONCE - 1));
+        }
         let begun = step(connection, "BEGIN");
-        let Outcome { finish, .. } = job(&mut SqliteTx(connection));
-        finish(begun.and_then(|()| step(connection, "COMMIT")));
-        if !connection.is_autocommit() {
+        for job in group {
+            let Outcome { finish, .. } = job(&mut SqliteTx(connection));
+            finish(begun.clone());
+        }
+        // Nothing was changed, so nothing can be lost here; whoever comes next begins anew.
+        if step(connection, "COMMIT").is_err() && !connection.is_autocommit() {
             let _ = step(connection, "ROLLBACK");
         }
     }

@@ -127,6 +127,37 @@ fn handshakes_are_charged_when_they_greet_by_source_then_by_48_then_in_all() {
     assert!(limits.greet(&limits.connect(v4(1), later).unwrap(), false, later), "room comes back");
 }
 
+/// What becomes of a handshake whose ClientHello offers these protocols.
+fn welcome_of(limits: &Limits, from: IpAddr, offered: &[&[u8]]) -> Welcome {
+    let mut tls = rustls::ClientConfig::builder_with_provider(runtime::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    tls.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+    let mut client =
+        rustls::ClientConnection::new(Arc::new(tls), "gateway.example".try_into().unwrap()).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    let mut acceptor = rustls::server::Acceptor::default();
+    acceptor.read_tls(&mut hello.as_slice()).unwrap();
+    let accepted = acceptor.accept().ok().flatten().expect("a whole ClientHello");
+    let mut pass = limits.connected(from).unwrap();
+    limits.greeted(&mut pass, &accepted.client_hello())
+}
+
+#[test]
+fn tunnels_come_before_devices_and_nobody_passes_by_the_limits() {
+    let limits = limits(|config| config.source_handshakes = "1/min burst 3".parse().unwrap());
+    assert_eq!(welcome_of(&limits, v4(1), &[]), Welcome::InTurn);
+    assert_eq!(welcome_of(&limits, v4(1), &[b"http/1.1"]), Welcome::InTurn);
+    assert_eq!(welcome_of(&limits, v4(1), &[TUNNEL_ALPN]), Welcome::First, "no tunnel came from there yet");
+    assert_eq!(welcome_of(&limits, v4(1), &[TUNNEL_ALPN]), Welcome::Refused);
+    let _here = limits.tunnel_here(v4(1));
+    assert_eq!(welcome_of(&limits, v4(1), &[b"http/1.1"]), Welcome::Refused);
+    assert_eq!(welcome_of(&limits, v4(1), &[b"http/1.1", TUNNEL_ALPN]), Welcome::First);
+}
+
 #[test]
 fn a_small_gateway_keeps_a_quarter_for_tunnels_and_no_more() {
     let config = Config::default();

@@ -233,7 +233,7 @@ impl Hosts {
         let config = format!(
             "[gateway]\nbundle = {}\nstate_directory = {}\nlisten = [\"127.0.0.1:{port}\"]\ncertificate = {}\n\
              key = {}\nadmin_listen = \"127.0.0.1:{admin}\"\nshards = {SHARDS}\n\n\
-             [gateway.limits]\ndevice_requests = \"off\"\n\n[logs]\ndirectory = {}\nlevel = 0\nmax_size = 50000000\n",
+             [gateway.limits]\ndevice_requests = \"off\"\ndevice_at_once = \"off\"\n\n[logs]\ndirectory = {}\nlevel = 0\nmax_size = 50000000\n",
             quoted(&bundle),
             quoted(&folder.join("state")),
             quoted(&certificate),
