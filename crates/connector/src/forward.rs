@@ -24,6 +24,8 @@ use crate::role_client::{Answer, AnswerError, ExchangeError, Patience, Sender};
 use crate::stream::{Gone, NotAnswered, RequestStream};
 use crate::workers::Worker;
 
+/// Bytes of an answer that pass in one go. Behind it wait the thread's other requests, for some hundred microseconds.
+const GIVEN_AT_ONCE: usize = 64 * 1024;
 /// Largest body that is held whole, so that the request can be sent again (settled point 14).
 const HELD_BODY: usize = 64 * 1024;
 /// A request that took longer is reported to the site.
@@ -254,7 +256,12 @@ impl Passage {
             return Ok(());
         }
         let mut patience = std::mem::take(&mut answer.patience);
+        let mut given = 0;
         loop {
+            if given >= GIVEN_AT_ONCE {
+                given = 0;
+                tokio::task::yield_now().await;
+            }
             let chunk = match left.take() {
                 Some(body) => Some(body),
                 None => patience
@@ -269,6 +276,7 @@ impl Passage {
             let chunk = chunk.unwrap_or_default();
             let sent = progress.outcome.response_bytes.get_or_insert(0);
             *sent = sent.saturating_add(chunk.len() as u64);
+            given += chunk.len();
             patience
                 .within(limit, stream.send(chunk, last))
                 .await

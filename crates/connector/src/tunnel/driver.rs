@@ -79,7 +79,11 @@ impl<H: Handler> Driver<H> {
         loop {
             match self.turn(cx) {
                 Err(ended) => return Poll::Ready(ended),
-                Ok(true) => {}
+                // There is more. An upload must not keep the thread's other requests waiting until it is through.
+                Ok(true) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 // What was handed over or written may have moved the deadline.
                 Ok(false) if self.poll_timer(cx) => {}
                 Ok(false) => return Poll::Pending,

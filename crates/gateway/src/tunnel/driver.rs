@@ -73,7 +73,12 @@ where
             if let Some(reason) = self.ending() {
                 return Poll::Ready(reason);
             }
-            if !read && !written {
+            if read {
+                // There is more. A download must not keep the shard's other requests waiting until it is through.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if !written {
                 // What was handed over or written may have moved the deadline.
                 if self.poll_timer(cx) {
                     continue;
