@@ -97,15 +97,16 @@ impl<'a, W: AsyncWrite + Unpin> Publisher<'a, W> {
             self.withdrawn = Some(withdrawn);
         }
         if self.topology != Some(published.topology) {
-            let gateways = self.site.list_gateway_targets().await?;
-            if self.gateways.as_ref() != Some(&gateways) {
-                self.send(&Down::Gateways { gateways: gateways.clone() }).await?;
-                self.gateways = Some(gateways);
-            }
+            // Before the gateways: as soon as a tunnel is up, requests come for them.
             let roles = self.site.list_role_targets().await?;
             if self.roles.as_ref() != Some(&roles) {
                 self.send(&Down::Roles { roles: roles.clone() }).await?;
                 self.roles = Some(roles);
+            }
+            let gateways = self.site.list_gateway_targets().await?;
+            if self.gateways.as_ref() != Some(&gateways) {
+                self.send(&Down::Gateways { gateways: gateways.clone() }).await?;
+                self.gateways = Some(gateways);
             }
             self.topology = Some(published.topology);
         }
